@@ -1,0 +1,63 @@
+/**
+ * The whole service as one layer. It needs only its edges: an HTTP server, a database to connect to, its settings, and
+ * the clock, chance and scheduler that every Effect has.
+ */
+import { HttpServer } from "@effect/platform"
+import { Clock, Context, Effect, Layer } from "effect"
+import { isoTime } from "./http/Events.ts"
+import * as Server from "./http/Server.ts"
+import * as Consumer from "./pipeline/Consumer.ts"
+import * as Drain from "./pipeline/Drain.ts"
+import * as Intake from "./pipeline/Intake.ts"
+import { Database } from "./store/Database.ts"
+import * as SqlEventStore from "./store/SqlEventStore.ts"
+
+/** From the queue to the disk. */
+const pipeline = Consumer.layer.pipe(
+  Layer.provideMerge(Intake.layer),
+  Layer.provideMerge(SqlEventStore.layer)
+)
+
+/** The service. Layers close in the reverse of this order: it drains, then HTTP ends, then the Consumer and the store. */
+export const layer = Drain.layer.pipe(Layer.provideMerge(Server.layer), Layer.provideMerge(pipeline))
+
+/** Where the service can be reached from here: a wildcard address is no address to call. */
+const addressOf = ({ address }: Context.Tag.Service<typeof HttpServer.HttpServer>): string => {
+  if (address._tag !== "TcpAddress") return address.path
+  const wildcard = address.hostname === "0.0.0.0" || address.hostname === "::"
+  const host = wildcard ? "127.0.0.1" : address.hostname
+  return `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`
+}
+
+// What a newcomer needs: where it is, where the events go, the documentation, and a call to try.
+const announce = Effect.gen(function* () {
+  const address = addressOf(yield* HttpServer.HttpServer)
+  const { name } = yield* Database
+  yield* Effect.logInfo("serving").pipe(
+    Effect.annotateLogs({
+      address,
+      database: name,
+      docs: `${address}/docs`,
+      contract: `${address}/openapi.json`
+    })
+  )
+  const event = { topic: "demo.hello", event_id: "first-1", source: "me", payload: { hello: "world" } }
+  const timestamp = isoTime(yield* Clock.currentTimeMillis)
+  const body = JSON.stringify({ ...event, timestamp })
+  yield* Effect.logInfo(
+    `try: curl -X POST ${address}/publish -H 'content-type: application/json' -d '${body}'`
+  )
+})
+
+/**
+ * Serves until it is interrupted, and then drains and closes. It fails when the service cannot start, or when the
+ * Consumer ends unasked.
+ */
+export const run = Effect.scoped(
+  Effect.gen(function* () {
+    const context = yield* Layer.build(layer)
+    yield* announce
+    yield* Context.get(context, Consumer.Consumer).ended
+    return yield* Effect.dieMessage("the consumer ended unasked")
+  })
+)

@@ -1,0 +1,201 @@
+/**
+ * What can go wrong with a call, as values. Each error knows the HTTP status and the problem type it is answered with,
+ * so that a publisher's retry logic does the right thing by itself: 4xx is the caller's to mend, 503 means "send it
+ * again", and 500 is left for bugs.
+ */
+import { Data } from "effect"
+
+/** One fault of the input: a JSON pointer into the body, or the name of a query parameter, and what is wrong there. */
+export interface Fault {
+  readonly pointer: string
+  readonly detail: string
+}
+
+/** What every error says of itself when it is answered as `application/problem+json` (RFC 9457). */
+export interface Problem {
+  readonly status: number
+  /** The last part of the problem's type, `urn:sekali:problem:<type>`. */
+  readonly type: string
+  readonly title: string
+  readonly detail: string
+  readonly errors?: ReadonlyArray<Fault>
+  /** When to try again, in whole seconds; sent as `Retry-After`. */
+  readonly retryAfterSeconds?: number
+}
+
+const unavailable = (type: string, title: string, detail: string, retryAfterSeconds: number): Problem => ({
+  status: 503,
+  type,
+  title,
+  detail,
+  retryAfterSeconds
+})
+
+/** The body is no text, no JSON, or not there. */
+export class MalformedBody extends Data.TaggedError("MalformedBody")<{ readonly detail: string }> {
+  get problem(): Problem {
+    return { status: 400, type: "malformed-body", title: "The body cannot be read", detail: this.detail }
+  }
+}
+
+/** Members or query parameters that are missing, wrong or unknown: every one of them. */
+export class InvalidInput extends Data.TaggedError("InvalidInput")<{
+  readonly errors: ReadonlyArray<Fault>
+}> {
+  get problem(): Problem {
+    const count = this.errors.length
+    return {
+      status: 422,
+      type: "invalid-input",
+      title: "The input is not valid",
+      detail: `${count === 1 ? "1 fault" : `${count} faults`}; nothing was stored.`,
+      errors: this.errors
+    }
+  }
+}
+
+/** A reader's cursor names an offset that this store has not given out. */
+export class CursorAhead extends Data.TaggedError("CursorAhead")<{
+  readonly after: number
+  readonly lastOffset: number
+}> {
+  get problem(): Problem {
+    const detail = `is ahead of the store, whose last offset is ${this.lastOffset}`
+    return {
+      status: 422,
+      type: "cursor-ahead",
+      title: "The cursor is ahead of the store",
+      detail: `The offset ${this.after} ${detail}: it comes from another store, or from one that was restored since.`,
+      errors: [{ pointer: "after", detail }]
+    }
+  }
+}
+
+/** The body's type or encoding is not one that is read here. */
+export class UnsupportedBody extends Data.TaggedError("UnsupportedBody")<{ readonly detail: string }> {
+  get problem(): Problem {
+    return {
+      status: 415,
+      type: "unsupported-body",
+      title: "The body's type is not supported",
+      detail: this.detail
+    }
+  }
+}
+
+/** A body, an event or a batch is over its limit. */
+export class TooLarge extends Data.TaggedError("TooLarge")<{ readonly detail: string }> {
+  get problem(): Problem {
+    return { status: 413, type: "too-large", title: "The body is too large", detail: this.detail }
+  }
+}
+
+/** There is no such thing. */
+export class NotFound extends Data.TaggedError("NotFound")<{ readonly detail: string }> {
+  get problem(): Problem {
+    return { status: 404, type: "not-found", title: "Not found", detail: this.detail }
+  }
+}
+
+/** The path exists, but not with this method. */
+export class MethodNotAllowed extends Data.TaggedError("MethodNotAllowed")<{
+  readonly method: string
+  readonly allowed: ReadonlyArray<string>
+}> {
+  get problem(): Problem {
+    return {
+      status: 405,
+      type: "method-not-allowed",
+      title: "Method not allowed",
+      detail: `${this.method} is not allowed here; allowed: ${this.allowed.join(", ")}.`
+    }
+  }
+}
+
+/** The queue is full, in events or in bytes: nothing of this submission was taken (G6). */
+export class Overloaded extends Data.TaggedError("Overloaded")<{ readonly bound: "events" | "bytes" }> {
+  get problem(): Problem {
+    const detail = `The queue is full, counted in ${this.bound}. Nothing of this request was stored; send it again.`
+    return unavailable("overloaded", "The queue is full", detail, 1)
+  }
+}
+
+/** The service is shutting down and takes nothing new. */
+export class Draining extends Data.TaggedError("Draining") {
+  get problem(): Problem {
+    const detail = "The service is shutting down. Nothing of this request was stored; send it again."
+    return unavailable("draining", "Shutting down", detail, 1)
+  }
+}
+
+/** The answer could not be waited for any longer: the events may be stored yet. */
+export class WaitedTooLong extends Data.TaggedError("WaitedTooLong")<{ readonly seconds: number }> {
+  get problem(): Problem {
+    const detail = `The events were not on disk after ${this.seconds} s. They may be stored yet; send them again.`
+    return unavailable("waited-too-long", "Waited too long", detail, 1)
+  }
+}
+
+/** Why the store could not do its work: no room on the disk, an I/O error, held by another process, anything else. */
+export type StoreTrouble = "full" | "io" | "busy" | "unexpected"
+
+/** The store could not do it now. Where it was a write, the outcome is unknown: it may be on disk or not. */
+export class StoreUnavailable extends Data.TaggedError("StoreUnavailable")<{
+  readonly trouble: StoreTrouble
+  readonly cause: unknown
+}> {
+  get problem(): Problem {
+    const reason = {
+      full: "The disk is full",
+      io: "The disk reported an error",
+      busy: "The database is held by another process",
+      unexpected: "The store reported an unexpected error"
+    }[this.trouble]
+    return unavailable(
+      "store-unavailable",
+      reason,
+      `${reason}. What was sent may be stored or not; send it again.`,
+      2
+    )
+  }
+}
+
+/** The database was found to be damaged: nothing is written to it any more. */
+export class StoreDamaged extends Data.TaggedError("StoreDamaged")<{ readonly cause: unknown }> {
+  get problem(): Problem {
+    const detail =
+      "The database is damaged. Nothing more is written to it until it is restored and restarted."
+    return unavailable("store-damaged", "The database is damaged", detail, 30)
+  }
+}
+
+/** Whatever keeps the store from answering. */
+export type StoreError = StoreUnavailable | StoreDamaged
+
+/**
+ * Why a database is not opened: it is foreign, newer than this program, damaged, held by another process, or cannot be
+ * opened at all. `sentence` says so for a person. The file was left as it was.
+ */
+export class StoreRefused extends Data.TaggedError("StoreRefused")<{
+  readonly reason: "foreign" | "newer" | "damaged" | "in use" | "cannot be opened" | "not durable"
+  readonly sentence: string
+  readonly cause?: unknown
+}> {
+  override get message(): string {
+    return this.sentence
+  }
+}
+
+/** Every error that a call can be answered with. */
+export type CallError =
+  | MalformedBody
+  | InvalidInput
+  | CursorAhead
+  | UnsupportedBody
+  | TooLarge
+  | NotFound
+  | MethodNotAllowed
+  | Overloaded
+  | Draining
+  | WaitedTooLong
+  | StoreError

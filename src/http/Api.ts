@@ -1,0 +1,539 @@
+/**
+ * The HTTP contract, written once: endpoints, parameters, bodies, answers and errors. The handlers decode with these
+ * schemas, `/openapi.json` and `/docs` are generated from them, and clients take them from here. No handler lives here.
+ */
+import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "@effect/platform"
+import { Option, ParseResult, Schema } from "effect"
+import { parseTimestamp, timestampRule } from "../domain/Timestamp.ts"
+import {
+  normaliseTopic,
+  parseTopicPattern,
+  topicCharactersMax,
+  topicPatternRule,
+  topicRule
+} from "../domain/Topic.ts"
+
+/** Every fault of an input is told, and what is not known is refused by name: dropping it in silence would lose data. */
+export const strict = { errors: "all", onExcessProperty: "error" } as const
+
+const mustBe = (rule: string) => () => ({ message: `must be ${rule}`, override: true })
+
+// ---------- values ----------
+
+/** A member that may be left out, but not be `undefined` or `null`. */
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
+
+/** Text that a parser of the domain reads; decoding gives what the parser makes of it. */
+const parsed = <A>(
+  name: string,
+  rule: string,
+  parse: (text: string) => Option.Option<A>,
+  isParsed: (value: unknown) => value is A,
+  print: (value: A) => string
+): Schema.Schema<A, string> =>
+  Schema.transformOrFail(
+    Schema.String.annotations({ message: mustBe(rule) }),
+    Schema.declare(isParsed, { identifier: `${name}Value` }),
+    {
+      strict: true,
+      decode: (text, _options, ast) =>
+        Option.match(parse(text), {
+          onNone: () => ParseResult.fail(new ParseResult.Type(ast, text, `must be ${rule}`)),
+          onSome: ParseResult.succeed
+        }),
+      encode: (value) => ParseResult.succeed(print(value))
+    }
+  )
+
+const isString = (value: unknown): value is string => typeof value === "string"
+const isObject = (value: unknown): value is object => typeof value === "object" && value !== null
+
+const topicDescription = `${topicRule}. Upper case is folded to lower case.`
+
+/** A topic, normalised. */
+export const Topic = parsed("Topic", topicRule, normaliseTopic, isString, (topic) => topic).annotations({
+  identifier: "Topic",
+  description: topicDescription,
+  jsonSchema: {
+    type: "string",
+    minLength: 1,
+    maxLength: topicCharactersMax,
+    pattern: "^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$"
+  },
+  examples: ["system.metrics.cpu"]
+})
+
+const nameCodePointsMax = 255
+const nameRule = `1 to ${nameCodePointsMax} characters without control characters`
+
+/** Whether a text can name an event or a source: 1 to 255 code points, no control characters, no lone surrogates. */
+const isName = (text: string): boolean =>
+  text.length > 0 &&
+  text.length <= 2 * nameCodePointsMax &&
+  !/\p{Cc}|\p{Cs}/u.test(text) &&
+  (text.length <= nameCodePointsMax || [...text].length <= nameCodePointsMax)
+
+const Name = Schema.String.annotations({ message: mustBe(nameRule) }).pipe(
+  Schema.filter(isName, {
+    message: mustBe(nameRule),
+    jsonSchema: {
+      minLength: 1,
+      maxLength: nameCodePointsMax,
+      pattern: "^[^\\u0000-\\u001f\\u007f-\\u009f]+$"
+    }
+  })
+)
+
+/** The publisher's name of an event. */
+export const EventId = Name.annotations({
+  identifier: "EventId",
+  description: `The publisher's name of the event: ${nameRule}. Together with the topic it is the event's key.`,
+  examples: ["service-a-01HGKXYZ123456-001"]
+})
+
+/** The name of the service an event comes from. */
+export const Source = Name.annotations({
+  identifier: "Source",
+  description: `What the event comes from: ${nameRule}.`,
+  examples: ["service-a"]
+})
+
+const Timestamp = Schema.String.annotations({ message: mustBe(timestampRule) }).pipe(
+  Schema.filter((text) => Option.isSome(parseTimestamp(text)), {
+    identifier: "Timestamp",
+    description: `Event time: ${timestampRule}. It comes back as the text that was sent.`,
+    jsonSchema: { format: "date-time" },
+    message: mustBe(timestampRule),
+    examples: ["2026-11-22T10:00:00.123Z"]
+  })
+)
+
+const sequenceRule = "a whole number from 0 to 9007199254740991"
+
+const Sequence = Schema.Number.annotations({ message: mustBe(sequenceRule) }).pipe(
+  Schema.filter((value) => Number.isSafeInteger(value) && value >= 0, {
+    identifier: "Sequence",
+    description: "The publisher's count of its events in this topic.",
+    jsonSchema: { type: "integer", minimum: 0, maximum: Number.MAX_SAFE_INTEGER },
+    message: mustBe(sequenceRule)
+  })
+)
+
+const Payload = Schema.Unknown.annotations({
+  identifier: "Payload",
+  description:
+    "Any JSON value, nested at most 500 deep. It comes back as an equal value, numbers exact to the last digit.",
+  jsonSchema: {}
+})
+
+const Count = Schema.NonNegativeInt
+const Offset = Schema.Int.annotations({
+  identifier: "Offset",
+  description:
+    "An event's place in the order of all events of the store; it only grows, with gaps, and never changes (G5)."
+})
+const Time = Schema.String.annotations({
+  identifier: "Time",
+  description: "An instant by the store's clock, in UTC.",
+  jsonSchema: { type: "string", format: "date-time" },
+  examples: ["2026-11-22T10:00:00.456Z"]
+})
+
+// ---------- publishing ----------
+
+/** An event as it is published. */
+export const PublishedEvent = Schema.Struct({
+  topic: Topic,
+  event_id: EventId,
+  timestamp: Timestamp,
+  source: Source,
+  payload: optional(Payload),
+  sequence: optional(Sequence),
+  origin: optional(
+    Source.annotations({
+      description: "The store that first took the event; mirrors set it.",
+      identifier: "Origin"
+    })
+  )
+}).annotations({
+  identifier: "PublishedEvent",
+  parseOptions: strict
+})
+
+/** The envelope around a batch. */
+export const Envelope = Schema.Struct({
+  events: Schema.Array(PublishedEvent).pipe(Schema.minItems(1))
+}).annotations({
+  identifier: "Batch"
+})
+
+const PublishBody = Schema.Union(
+  PublishedEvent,
+  Schema.Array(PublishedEvent).pipe(Schema.minItems(1)),
+  Envelope
+).annotations({
+  identifier: "PublishBody",
+  description: "One event, an array of events, or an envelope around one."
+})
+
+const NdjsonBody = HttpApiSchema.withEncoding(
+  Schema.String.annotations({
+    description: "Newline-delimited JSON: one event a line. Blank lines are skipped."
+  }),
+  { kind: "Text", contentType: "application/x-ndjson" }
+)
+
+const OutcomeAnswer = Schema.Struct({
+  outcome: Schema.Literal("stored", "duplicate", "conflict"),
+  offset: Offset
+}).annotations({
+  identifier: "Outcome",
+  description:
+    "`stored`: it was new. `duplicate`: its key is known with the same content. `conflict`: its key is known with other " +
+    "content; the first one stands. The offset is that of the stored event (G8)."
+})
+
+/** The answer to a publish: every event it tells of is on disk (G1). */
+export const PublishAnswer = Schema.Struct({
+  status: Schema.Literal("accepted"),
+  accepted: Count.annotations({ description: "How many events the request had." }),
+  stored: Count,
+  duplicates: Count.annotations({
+    description: "Dropped with the same content; conflicts are not among these."
+  }),
+  conflicts: Count,
+  results: optional(
+    Schema.Array(OutcomeAnswer).annotations({
+      description: "In the order sent; left out on `Prefer: return=minimal`."
+    })
+  )
+}).annotations({ identifier: "PublishAnswer" })
+
+// ---------- reading ----------
+
+/** An event as it is read. */
+export const EventAnswer = Schema.Struct({
+  offset: Offset,
+  topic: Schema.String,
+  event_id: Schema.String,
+  timestamp: Schema.String,
+  source: Schema.String,
+  payload: Payload,
+  sequence: optional(Count),
+  origin: optional(Schema.String),
+  processed_at: Time
+}).annotations({ identifier: "Event" })
+
+/** A page of events. */
+export const EventsAnswer = Schema.Struct({
+  topic: Schema.NullOr(Schema.String).annotations({
+    description: "The topic or pattern that was asked for."
+  }),
+  count: Count,
+  events: Schema.Array(EventAnswer),
+  next: Offset.annotations({
+    description: "The last offset that was looked at: pass it as `after` to go on."
+  }),
+  more: Schema.Boolean.annotations({
+    description: "Whether to ask again at once. A page may be short although it is true."
+  })
+}).annotations({ identifier: "Events" })
+
+const EventsStream = HttpApiSchema.withEncoding(
+  Schema.String.annotations({
+    description:
+      "On `Accept: application/x-ndjson`: all events that match and are stored when the answer begins, one a line. If " +
+      'the store fails in the middle, the last line is `{"problem":{…}}`.'
+  }),
+  { kind: "Text", contentType: "application/x-ndjson" }
+)
+
+/** An event, and what became of later deliveries with its key. */
+export const KnownEventAnswer = Schema.Struct({
+  ...EventAnswer.fields,
+  duplicates: Count.annotations({ description: "Later deliveries that were dropped, conflicts among them." }),
+  conflicts: Count,
+  last_duplicate_at: Schema.NullOr(Time)
+}).annotations({ identifier: "KnownEvent" })
+
+/** A page of keys that were used again with other content. */
+export const ConflictsAnswer = Schema.Struct({
+  count: Count,
+  conflicts: Schema.Array(
+    Schema.Struct({
+      topic: Schema.String,
+      event_id: Schema.String,
+      offset: Offset,
+      conflicts: Count,
+      last_conflict_at: Time,
+      last_conflict_source: Schema.String
+    }).annotations({ identifier: "ConflictedKey" })
+  ),
+  next: Offset,
+  more: Schema.Boolean
+}).annotations({ identifier: "Conflicts" })
+
+/** The books of the whole store. */
+export const StatsAnswer = Schema.Struct({
+  received: Count.annotations({ description: "Deliveries in committed transactions (G4)." }),
+  unique_processed: Count,
+  duplicate_dropped: Count.annotations({
+    description: "received − unique_processed; conflicts are among these."
+  }),
+  conflicts: Count,
+  topics: Schema.Array(Schema.String).annotations({
+    description: "The first 1,000 topics in alphabetical order."
+  }),
+  topics_total: Count,
+  last_offset: Schema.Int.annotations({ description: "The greatest offset given out, 0 at first." }),
+  uptime: Schema.Number.annotations({ description: "Seconds since this process started to serve." }),
+  duplicate_rate: Schema.Number.annotations({ description: "duplicate_dropped / received, 0 at first." }),
+  queue: Schema.Struct({ events: Count, events_max: Count, bytes: Count, bytes_max: Count })
+}).annotations({ identifier: "Stats" })
+
+/** A page of topics. */
+export const TopicsAnswer = Schema.Struct({
+  count: Count,
+  topics: Schema.Array(
+    Schema.Struct({
+      topic: Schema.String,
+      events: Count,
+      duplicates: Count.annotations({ description: "Deliveries that were dropped, conflicts among them." }),
+      conflicts: Count,
+      first_offset: Offset,
+      last_offset: Offset,
+      last_event_time: Schema.String.annotations({ description: "The latest event time, as it was sent." })
+    }).annotations({ identifier: "TopicBook" })
+  ),
+  next: Schema.String.annotations({ description: "The last topic listed: pass it as `after` to go on." }),
+  more: Schema.Boolean
+}).annotations({ identifier: "Topics" })
+
+/** The answer of a health check that passed. */
+export const HealthAnswer = Schema.Struct({ status: Schema.Literal("live", "ready") }).annotations({
+  identifier: "Health"
+})
+
+// ---------- parameters ----------
+
+const parameters = <Fields extends Schema.Struct.Fields>(fields: Fields) =>
+  Schema.Struct(fields).annotations({ parseOptions: strict })
+
+const wholeParameter = (least: number, most: number) => {
+  const rule = `a whole number from ${least} to ${most}`
+  return parsed(
+    "Whole",
+    rule,
+    (text) => {
+      const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN
+      return value >= least && value <= most ? Option.some(value) : Option.none()
+    },
+    (value): value is number => typeof value === "number",
+    String
+  ).annotations({ jsonSchema: { type: "integer", minimum: least, maximum: most } })
+}
+
+const textParameter = <A>(rule: string, parse: (text: string) => Option.Option<A>) =>
+  parsed(
+    "Text",
+    rule,
+    (text) => Option.map(parse(text), (value) => ({ text, value })),
+    (value): value is { readonly text: string; readonly value: A } => isObject(value),
+    ({ text }) => text
+  ).annotations({ jsonSchema: { type: "string" }, description: rule })
+
+const OffsetCursor = wholeParameter(0, Number.MAX_SAFE_INTEGER).annotations({
+  description: "Exclusive: only what lies behind this offset; with `order=desc`, only what is older."
+})
+const Limit = wholeParameter(1, 1000).annotations({
+  description: "How many at most; 100 where it is left out."
+})
+
+/** How many items a page has when the call does not say. */
+export const limitDefault = 100
+
+const NoParameters = parameters({})
+
+/** What restricts and pages a reading of events. */
+export const EventsParameters = parameters({
+  topic: optional(textParameter(topicPatternRule, parseTopicPattern)),
+  event_id: optional(EventId),
+  source: optional(Source),
+  since: optional(textParameter(`${timestampRule} (inclusive)`, parseTimestamp)),
+  until: optional(textParameter(`${timestampRule} (exclusive)`, parseTimestamp)),
+  limit: optional(Limit),
+  order: optional(Schema.Literal("asc", "desc").annotations({ message: mustBe("asc or desc") })),
+  after: optional(OffsetCursor)
+})
+
+// ---------- errors ----------
+
+const problemFields = {
+  type: Schema.String,
+  title: Schema.String,
+  status: Schema.Int,
+  detail: Schema.String,
+  instance: Schema.String
+}
+
+const FaultAnswer = Schema.Struct({
+  pointer: Schema.String.annotations({
+    description: "A JSON pointer into the body, or the name of a parameter."
+  }),
+  detail: Schema.String
+}).annotations({ identifier: "Fault" })
+
+const problem = <Fields extends Schema.Struct.Fields>(
+  status: number,
+  identifier: string,
+  description: string,
+  fields: Fields
+) =>
+  HttpApiSchema.withEncoding(
+    Schema.Struct({ ...problemFields, ...fields }).annotations({
+      identifier,
+      description,
+      [HttpApiSchema.AnnotationStatus]: status
+    }),
+    { kind: "Json", contentType: "application/problem+json" }
+  )
+
+/** Errors as they are answered: `application/problem+json` (RFC 9457). */
+export const problems = {
+  malformed: problem(400, "Malformed", "The body is empty, not UTF-8 or not JSON.", {}),
+  notFound: problem(404, "NotFound", "There is no such thing.", {}),
+  tooLarge: problem(413, "TooLarge", "The body, a batch or an event is over its limit.", {}),
+  unsupported: problem(415, "Unsupported", "The body's type or encoding is not supported.", {}),
+  invalid: problem(
+    422,
+    "Invalid",
+    "Members or parameters are missing, wrong or unknown; every fault is named.",
+    {
+      errors: Schema.Array(FaultAnswer)
+    }
+  ),
+  unavailable: problem(503, "Unavailable", "Not now: send it again after `Retry-After` seconds.", {
+    retry_after: Schema.Int.annotations({ description: "In seconds." })
+  })
+}
+
+// ---------- endpoints ----------
+
+const publishing = HttpApiGroup.make("publishing").add(
+  HttpApiEndpoint.post("publish", "/publish")
+    .setPayload(Schema.Union(PublishBody, NdjsonBody))
+    .setUrlParams(NoParameters)
+    .addSuccess(PublishAnswer, { status: 202 })
+    .addError(problems.malformed)
+    .addError(problems.tooLarge)
+    .addError(problems.unsupported)
+    .addError(problems.invalid)
+    .addError(problems.unavailable)
+    .annotate(OpenApi.Summary, "Publish events")
+    .annotate(
+      OpenApi.Description,
+      "Answered after the commit: every event called `stored` or `duplicate` is on disk (G1). All or nothing: one " +
+        "invalid event, and nothing is stored. Send a request again whenever no answer came: each event takes effect once."
+    )
+)
+
+const reading = HttpApiGroup.make("reading")
+  .add(
+    HttpApiEndpoint.get("events", "/events")
+      .setUrlParams(EventsParameters)
+      .addSuccess(Schema.Union(EventsAnswer, EventsStream))
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "Read events by offset")
+      .annotate(
+        OpenApi.Description,
+        "A reader who passes each page's `next` as `after` sees every event once, in order, across restarts (G5). A " +
+          "cursor ahead of the store is an error."
+      )
+  )
+  .add(
+    HttpApiEndpoint.get("event", "/events/:topic/:event_id")
+      .setPath(Schema.Struct({ topic: Topic, event_id: EventId }).annotations({ parseOptions: strict }))
+      .setUrlParams(NoParameters)
+      .addSuccess(KnownEventAnswer)
+      .addError(problems.notFound)
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "Look an event up by its key")
+  )
+  .add(
+    HttpApiEndpoint.get("conflicts", "/conflicts")
+      .setUrlParams(parameters({ limit: optional(Limit), after: optional(OffsetCursor) }))
+      .addSuccess(ConflictsAnswer)
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "List keys that were used again with other content")
+  )
+  .add(
+    HttpApiEndpoint.get("stats", "/stats")
+      .setUrlParams(NoParameters)
+      .addSuccess(StatsAnswer)
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "Read the books")
+      .annotate(
+        OpenApi.Description,
+        "One snapshot of the committed counts: they balance, and survive restarts (G4)."
+      )
+  )
+  .add(
+    HttpApiEndpoint.get("topics", "/topics")
+      .setUrlParams(parameters({ limit: optional(Limit), after: optional(Topic) }))
+      .addSuccess(TopicsAnswer)
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "List topics in alphabetical order")
+  )
+
+const health = HttpApiGroup.make("health")
+  .add(
+    HttpApiEndpoint.get("live", "/health/live")
+      .setUrlParams(NoParameters)
+      .addSuccess(HealthAnswer)
+      .addError(problems.invalid)
+      .annotate(OpenApi.Summary, "Whether the process serves")
+  )
+  .add(
+    HttpApiEndpoint.get("ready", "/health/ready")
+      .setUrlParams(NoParameters)
+      .addSuccess(HealthAnswer)
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "Whether the service can store events")
+  )
+
+/** The contract of the service. */
+export class Api extends HttpApi.make("sekali")
+  .add(publishing)
+  .add(reading)
+  .add(health)
+  .annotate(OpenApi.Title, "Sekali")
+  .annotate(OpenApi.Version, "0.1.0")
+  .annotate(
+    OpenApi.Description,
+    "A publish-subscribe log aggregator: publish events as often as you like, and each takes effect exactly once."
+  )
+  .annotate(OpenApi.Transform, withoutPlatformErrors) {}
+
+// Every decoding error of the platform is answered as one of our problems, so its own error is taken out of the pages.
+function withoutPlatformErrors(spec: Record<string, unknown>): Record<string, unknown> {
+  const name = "HttpApiDecodeError"
+  const clean = (value: unknown): unknown => {
+    if (Array.isArray(value)) return value.map(clean)
+    if (!isObject(value)) return value
+    const entries = Object.entries(value).filter(
+      ([key, member]) => key !== name && !isErrorAnswer(key, member)
+    )
+    return Object.fromEntries(entries.map(([key, member]) => [key, clean(member)]))
+  }
+  const isErrorAnswer = (key: string, member: unknown) =>
+    key === "400" &&
+    JSON.stringify(member).includes(`/${name}"`) &&
+    !JSON.stringify(member).includes("/Malformed")
+  return clean(spec) as Record<string, unknown>
+}

@@ -1,0 +1,91 @@
+/**
+ * From a request to the bytes of its body. Whatever the headers tell is judged before a byte is read, and room for the
+ * body is taken in the Intake before it is held: of all requests together no more bytes are held than the queue allows.
+ */
+import { HttpIncomingMessage, type HttpServerRequest } from "@effect/platform"
+import { Effect, Option, type Scope, Stream } from "effect"
+import type { SettingsShape } from "../Config.ts"
+import { type Draining, MalformedBody, type Overloaded, TooLarge, UnsupportedBody } from "../domain/Errors.ts"
+import type { Intake, Room } from "../pipeline/Intake.ts"
+import type { BodyType } from "./Decoding.ts"
+
+/** A body that has arrived, and the room it holds until its events are offered or the scope closes. */
+export interface Body {
+  readonly type: BodyType
+  readonly bytes: Uint8Array
+  readonly room: Room
+}
+
+/** What is wrong with the headers of a body, or with its arrival. */
+export type BodyError = UnsupportedBody | TooLarge | MalformedBody | Overloaded | Draining
+
+const bodyTypes: Readonly<Record<string, BodyType>> = {
+  "application/json": "json",
+  "application/x-ndjson": "ndjson"
+}
+
+const bodyType = (header: string | undefined): Effect.Effect<BodyType, UnsupportedBody> => {
+  const [name = "", ...parameters] = (header ?? "application/json")
+    .split(";")
+    .map((part) => part.trim().toLowerCase())
+  const type = bodyTypes[name]
+  const charset = parameters.find((parameter) => parameter.startsWith("charset="))?.slice("charset=".length)
+  if (type === undefined) {
+    const known = Object.keys(bodyTypes).join(" and ")
+    return new UnsupportedBody({ detail: `The content type ${name || "''"} is not read here; ${known} are.` })
+  }
+  if (charset !== undefined && !/^"?utf-?8"?$/.test(charset)) {
+    return new UnsupportedBody({ detail: `The charset ${charset} is not read here; UTF-8 is.` })
+  }
+  return Effect.succeed(type)
+}
+
+/** Reads the body of a publish. */
+export const readBody = (
+  request: HttpServerRequest.HttpServerRequest,
+  intake: Intake["Type"],
+  { requestBytesMax }: Pick<SettingsShape, "requestBytesMax">
+): Effect.Effect<Body, BodyError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const type = yield* bodyType(request.headers["content-type"])
+    const encoding = request.headers["content-encoding"]
+    if (encoding !== undefined && encoding.trim().toLowerCase() !== "identity") {
+      return yield* new UnsupportedBody({
+        detail: `The content encoding ${encoding} is not read here; send it plain.`
+      })
+    }
+    const tooLarge = new TooLarge({ detail: `The body has more than ${requestBytesMax} bytes.` })
+    const length = request.headers["content-length"]
+    const known = length === undefined ? undefined : Number(length)
+    if (known !== undefined && known > requestBytesMax) return yield* tooLarge
+    const room = yield* intake.admit(known ?? 0)
+    if (known !== undefined) {
+      const bytes = yield* request.arrayBuffer.pipe(
+        HttpIncomingMessage.withMaxBodySize(Option.none()),
+        Effect.mapError(() => new MalformedBody({ detail: "The body did not arrive." }))
+      )
+      return { type, bytes: new Uint8Array(bytes), room }
+    }
+    const chunks: Array<Uint8Array> = []
+    let total = 0
+    yield* Stream.runForEach(
+      Stream.mapError(request.stream, () => new MalformedBody({ detail: "The body did not arrive." })),
+      (chunk): Effect.Effect<void, TooLarge | Overloaded> => {
+        total += chunk.length
+        if (total > requestBytesMax) return tooLarge
+        chunks.push(chunk)
+        return room.grow(chunk.length)
+      }
+    )
+    return { type, bytes: concatenate(chunks, total), room }
+  })
+
+const concatenate = (chunks: ReadonlyArray<Uint8Array>, total: number): Uint8Array => {
+  const bytes = new Uint8Array(total)
+  let at = 0
+  for (const chunk of chunks) {
+    bytes.set(chunk, at)
+    at += chunk.length
+  }
+  return bytes
+}

@@ -1,0 +1,127 @@
+/**
+ * `GET /events`: pages and streams of events by offset. A page is put together from bounded steps through the store,
+ * between which others get their turn; it ends when it is full, when it has looked at enough, or at the store's end.
+ * The payload of an event is JSON text already and goes into the answer as it is.
+ */
+import { HttpServerResponse } from "@effect/platform"
+import { Effect, Option, Stream } from "effect"
+import { InvalidInput, type StoreError } from "../domain/Errors.ts"
+import type { StoredEvent } from "../domain/Event.ts"
+import { compareInstants } from "../domain/Timestamp.ts"
+import { EventStore, type Filter, type Scan } from "../store/EventStore.ts"
+import { type EventsParameters, limitDefault } from "./Api.ts"
+import { problemMembers } from "./Problems.ts"
+
+type Parameters = typeof EventsParameters.Type
+
+/** A page holds no more bytes of payload than this, unless a single event has more. */
+const pageBytesMax = 4 * 1024 * 1024
+
+/** How many steps through the store a page takes at most, before it leaves the rest to the next call. */
+const pageStepsMax = 20
+
+/** An instant of the store's clock, as it is answered. */
+export const isoTime = (milliseconds: number): string => new Date(milliseconds).toISOString()
+
+/** An event as JSON text, with further members behind its own. */
+export const eventJson = (event: StoredEvent, further: Readonly<Record<string, unknown>> = {}): string => {
+  const { offset, topic, eventId, timestamp, source, payload, sequence, origin, processedAt } = event
+  const before = JSON.stringify({ offset, topic, event_id: eventId, timestamp, source })
+  const after = JSON.stringify({
+    ...(sequence === null ? {} : { sequence }),
+    ...(origin === null ? {} : { origin }),
+    processed_at: isoTime(processedAt),
+    ...further
+  })
+  return `${before.slice(0, -1)},"payload":${payload},${after.slice(1)}`
+}
+
+const filterOf = ({ topic, event_id, source, since, until }: Parameters): Filter => ({
+  topic: topic?.value,
+  eventId: event_id,
+  source,
+  since: since?.value,
+  until: until?.value
+})
+
+const scanOf = (parameters: Parameters): Effect.Effect<Omit<Scan, "eventsMax">, InvalidInput> => {
+  const { since, until, order, after } = parameters
+  if (since !== undefined && until !== undefined && compareInstants(since.value, until.value) > 0) {
+    return new InvalidInput({ errors: [{ pointer: "until", detail: "must not be before since" }] })
+  }
+  return Effect.succeed({ filter: filterOf(parameters), order: order ?? "asc", after })
+}
+
+/** One page. */
+export const eventsPage = (parameters: Parameters) =>
+  Effect.gen(function* () {
+    const store = yield* EventStore
+    const scan = yield* scanOf(parameters)
+    const limit = parameters.limit ?? limitDefault
+    const events: Array<StoredEvent> = []
+    let bytes = 0
+    let after = scan.after
+    let end = false
+    for (let step = 0; step < pageStepsMax && events.length < limit && !end && bytes < pageBytesMax; step++) {
+      if (step > 0) yield* Effect.yieldNow()
+      const window = yield* store.scan({ ...scan, after, eventsMax: limit - events.length })
+      end = window.end
+      after = window.scannedTo
+      for (const event of window.events) {
+        if (events.length > 0 && bytes + event.payload.length > pageBytesMax) {
+          // What does not fit opens the next page.
+          end = false
+          after = events.at(-1)?.offset ?? after
+          bytes = pageBytesMax
+          break
+        }
+        bytes += event.payload.length
+        events.push(event)
+      }
+    }
+    const { topic } = parameters
+    const head = JSON.stringify({ topic: topic?.text ?? null, count: events.length })
+    const tail = JSON.stringify({ next: after ?? 0, more: !end })
+    const list = events.map((event) => eventJson(event)).join(",")
+    return HttpServerResponse.text(`${head.slice(0, -1)},"events":[${list}],${tail.slice(1)}`, {
+      contentType: "application/json"
+    })
+  })
+
+/** All that matches and is stored now, one event a line. */
+export const eventsStream = (parameters: Parameters) =>
+  Effect.gen(function* () {
+    const store = yield* EventStore
+    const scan = yield* scanOf(parameters)
+    const { lastOffset } = yield* store.books
+    // The first step is taken before the answer begins, so that a cursor ahead of the store is still an error.
+    const eventsMax = Math.min(parameters.limit ?? Number.MAX_SAFE_INTEGER, 1000)
+    const first = yield* store.scan({ ...scan, eventsMax })
+    const encoder = new TextEncoder()
+    const line = (text: string) => encoder.encode(`${text}\n`)
+    const lines = Stream.paginateEffect(
+      { window: first, left: parameters.limit ?? Number.POSITIVE_INFINITY },
+      ({ window, left }) => {
+        const events = window.events.filter(({ offset }) => offset <= lastOffset).slice(0, left)
+        const body = events.map((event) => `${eventJson(event)}\n`).join("")
+        const rest = left - events.length
+        const done = window.end || rest === 0 || (scan.order === "asc" && window.scannedTo >= lastOffset)
+        if (done) return Effect.succeed([encoder.encode(body), Option.none()] as const)
+        return Effect.yieldNow().pipe(
+          Effect.zipRight(store.scan({ ...scan, after: window.scannedTo, eventsMax: Math.min(rest, 1000) })),
+          Effect.map((next) => [encoder.encode(body), Option.some({ window: next, left: rest })] as const)
+        )
+      }
+    ).pipe(
+      Stream.catchTags({
+        CursorAhead: (error) =>
+          Stream.make(line(JSON.stringify({ problem: problemMembers(error.problem, "/events") }))),
+        StoreUnavailable: (error: StoreError) =>
+          Stream.make(line(JSON.stringify({ problem: problemMembers(error.problem, "/events") }))),
+        StoreDamaged: (error: StoreError) =>
+          Stream.make(line(JSON.stringify({ problem: problemMembers(error.problem, "/events") })))
+      }),
+      Stream.filter((bytes) => bytes.length > 0)
+    )
+    return HttpServerResponse.stream(lines, { contentType: "application/x-ndjson" })
+  })

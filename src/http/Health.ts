@@ -1,0 +1,29 @@
+/**
+ * Health checks: `live` says that the process serves, `ready` that it can store events.
+ */
+import { HttpApiBuilder } from "@effect/platform"
+import { Effect, Option } from "effect"
+import { Draining } from "../domain/Errors.ts"
+import { Intake } from "../pipeline/Intake.ts"
+import { EventStore } from "../store/EventStore.ts"
+import { Api } from "./Api.ts"
+import { problemResponse } from "./Problems.ts"
+
+const ready = Effect.gen(function* () {
+  const intake = yield* Intake
+  const store = yield* EventStore
+  if (yield* intake.closed) return yield* new Draining()
+  const trouble = yield* store.trouble
+  if (Option.isSome(trouble)) return yield* trouble.value
+  return { status: "ready" as const }
+})
+
+/** The handlers of the group `health`. */
+export const layer = HttpApiBuilder.group(Api, "health", (handlers) =>
+  handlers
+    .handle("live", () => Effect.succeed({ status: "live" as const }))
+    .handle("ready", () =>
+      // A check that fails is an answer to who asked, not a refusal to take note of.
+      Effect.catchAll(ready, ({ problem }) => problemResponse(problem))
+    )
+)

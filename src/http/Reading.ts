@@ -1,0 +1,112 @@
+/**
+ * The handlers that read: events, the books, topics, conflicts. Each answer is one committed state of the store.
+ */
+import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
+import { Clock, Effect } from "effect"
+import { NotFound } from "../domain/Errors.ts"
+import { Intake } from "../pipeline/Intake.ts"
+import { EventStore } from "../store/EventStore.ts"
+import { Api, limitDefault } from "./Api.ts"
+import { eventJson, eventsPage, eventsStream, isoTime } from "./Events.ts"
+import { answered } from "./Problems.ts"
+
+const wantsLines = (accept: string | undefined): boolean =>
+  accept?.toLowerCase().includes("application/x-ndjson") ?? false
+
+const stats = (startedAt: bigint) =>
+  Effect.gen(function* () {
+    const books = yield* Effect.flatMap(EventStore, (store) => store.books)
+    const level = yield* Effect.flatMap(Intake, (intake) => intake.level)
+    const now = yield* Clock.currentTimeNanos
+    return {
+      received: books.received,
+      unique_processed: books.uniqueProcessed,
+      duplicate_dropped: books.duplicateDropped,
+      conflicts: books.conflicts,
+      topics: books.topics,
+      topics_total: books.topicsTotal,
+      last_offset: books.lastOffset,
+      uptime: Number((now - startedAt) / 1_000_000n) / 1000,
+      duplicate_rate: books.received === 0 ? 0 : books.duplicateDropped / books.received,
+      queue: {
+        events: level.events,
+        events_max: level.eventsMax,
+        bytes: level.bytes,
+        bytes_max: level.bytesMax
+      }
+    }
+  })
+
+const known = (topic: string, eventId: string) =>
+  Effect.gen(function* () {
+    const store = yield* EventStore
+    const found = yield* Effect.flatten(store.lookup({ topic, eventId })).pipe(
+      Effect.catchTag(
+        "NoSuchElementException",
+        () => new NotFound({ detail: `There is no event ${eventId} in the topic ${topic}.` })
+      )
+    )
+    const body = eventJson(found.event, {
+      duplicates: found.duplicates,
+      conflicts: found.conflicts,
+      last_duplicate_at: found.lastDuplicateAt === null ? null : isoTime(found.lastDuplicateAt)
+    })
+    return HttpServerResponse.text(body, { contentType: "application/json" })
+  })
+
+const topics = (page: { readonly after: string | undefined; readonly limit: number }) =>
+  Effect.gen(function* () {
+    const store = yield* EventStore
+    const { items, more } = yield* store.topics(page)
+    return {
+      count: items.length,
+      topics: items.map((book) => ({
+        topic: book.topic,
+        events: book.events,
+        duplicates: book.duplicates,
+        conflicts: book.conflicts,
+        first_offset: book.firstOffset,
+        last_offset: book.lastOffset,
+        last_event_time: book.lastEventTime
+      })),
+      next: items.at(-1)?.topic ?? page.after ?? "",
+      more
+    }
+  })
+
+const conflicts = (page: { readonly after: number | undefined; readonly limit: number }) =>
+  Effect.gen(function* () {
+    const store = yield* EventStore
+    const { items, more } = yield* store.conflicts(page)
+    return {
+      count: items.length,
+      conflicts: items.map((key) => ({
+        topic: key.topic,
+        event_id: key.eventId,
+        offset: key.offset,
+        conflicts: key.conflicts,
+        last_conflict_at: isoTime(key.lastConflictAt),
+        last_conflict_source: key.lastConflictSource
+      })),
+      next: items.at(-1)?.offset ?? page.after ?? 0,
+      more
+    }
+  })
+
+/** The handlers of the group `reading`. */
+export const layer = HttpApiBuilder.group(Api, "reading", (handlers) =>
+  Effect.map(Clock.currentTimeNanos, (startedAt) =>
+    handlers
+      .handle("events", ({ request, urlParams }) =>
+        answered(wantsLines(request.headers["accept"]) ? eventsStream(urlParams) : eventsPage(urlParams))
+      )
+      .handle("event", ({ path }) => answered(known(path.topic, path.event_id)))
+      .handle("conflicts", ({ urlParams }) =>
+        answered(conflicts({ after: urlParams.after, limit: urlParams.limit ?? limitDefault }))
+      )
+      .handle("stats", () => answered(stats(startedAt)))
+      .handle("topics", ({ urlParams }) =>
+        answered(topics({ after: urlParams.after, limit: urlParams.limit ?? limitDefault }))
+      )
+  )
+)

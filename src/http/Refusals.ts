@@ -1,0 +1,43 @@
+/**
+ * What is logged of refusals for trouble (not for bad input): the first of each kind at once, and then no more than a
+ * line in ten seconds that says how many there have been, so that trouble does not drown its own cause.
+ */
+import { Clock, Context, Effect, Layer } from "effect"
+import type { Problem } from "../domain/Errors.ts"
+
+const quietNanos = 10_000_000_000n
+
+interface Kind {
+  loggedAt: bigint
+  since: number
+}
+
+/** Takes note of refusals, and logs them when a line is due. */
+export class Refusals extends Context.Tag("sekali/Refusals")<
+  Refusals,
+  { readonly note: (problem: Problem) => Effect.Effect<void> }
+>() {}
+
+/** Counts refusals by the type of their problem. */
+export const layer: Layer.Layer<Refusals> = Layer.sync(Refusals, () => {
+  const kinds = new Map<string, Kind>()
+  return {
+    note: ({ type, title, status }) =>
+      Effect.flatMap(Clock.currentTimeNanos, (now) => {
+        const kind = kinds.get(type)
+        if (kind !== undefined && now - kind.loggedAt < quietNanos) {
+          kind.since++
+          return Effect.void
+        }
+        kinds.set(type, { loggedAt: now, since: 0 })
+        const unlogged = kind?.since ?? 0
+        return Effect.logWarning(`refused: ${title.toLowerCase()}`).pipe(
+          Effect.annotateLogs({
+            problem: type,
+            status,
+            ...(unlogged > 0 ? { refused_since_last_line: unlogged } : {})
+          })
+        )
+      })
+  }
+})

@@ -1,0 +1,116 @@
+/**
+ * The contract served: handlers, generated pages, and what is the same for every call. Each error of the router, of
+ * decoding and of a bug leaves as a problem; 500 is left for bugs, which are logged.
+ */
+import {
+  HttpApi,
+  HttpApiBuilder,
+  HttpApiError,
+  HttpApiSwagger,
+  type HttpApp,
+  HttpServer,
+  HttpServerRequest,
+  HttpServerResponse
+} from "@effect/platform"
+import { Cause, Effect, Layer } from "effect"
+import { Draining, InvalidInput, MethodNotAllowed, NotFound, type Problem } from "../domain/Errors.ts"
+import { Intake } from "../pipeline/Intake.ts"
+import { Api } from "./Api.ts"
+import * as Health from "./Health.ts"
+import { faultsOf, pointerOf, problemResponse } from "./Problems.ts"
+import * as Publish from "./Publish.ts"
+import * as Reading from "./Reading.ts"
+import * as Refusals from "./Refusals.ts"
+
+const documentPath = "/openapi.json"
+const pagePath = "/docs"
+
+/** Every path that is served, as a shape, with its methods. */
+const routes = (() => {
+  const methods = new Map<string, Array<string>>([
+    [documentPath, ["GET"]],
+    [pagePath, ["GET"]]
+  ])
+  HttpApi.reflect(Api, {
+    onGroup: () => {},
+    onEndpoint: ({ endpoint }) =>
+      methods.set(endpoint.path, [...(methods.get(endpoint.path) ?? []), endpoint.method])
+  })
+  return [...methods].map(([path, allowed]) => ({
+    shape: new RegExp(`^${path.replace(/:[a-z_]+/g, "[^/]+")}$`),
+    allowed: allowed.includes("GET") ? [...allowed, "HEAD"] : allowed
+  }))
+})()
+
+const pathOf = (url: string): string => url.split("?", 1)[0] ?? url
+
+const unrouted = (request: HttpServerRequest.HttpServerRequest) => {
+  const path = pathOf(request.originalUrl)
+  const allowed = routes.find(({ shape }) => shape.test(path))?.allowed
+  if (allowed === undefined || allowed.includes(request.method)) {
+    return problemResponse(new NotFound({ detail: `Nothing is served at ${path}; see ${pagePath}.` }).problem)
+  }
+  const error = new MethodNotAllowed({ method: request.method, allowed })
+  return problemResponse(error.problem, { allow: allowed.join(", ") })
+}
+
+const bug: Problem = {
+  status: 500,
+  type: "bug",
+  title: "A bug in the service",
+  detail: "The service made a mistake. It is in its log; please report it."
+}
+
+const isTagged = (error: unknown, tag: string): boolean =>
+  typeof error === "object" && error !== null && "_tag" in error && error._tag === tag
+
+// What a failed call is answered with. Interruption passes: the caller has gone, or the process is about to.
+const failed = (cause: Cause.Cause<unknown>) =>
+  Effect.gen(function* () {
+    if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause as Cause.Cause<never>)
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const error = Cause.squash(cause)
+    if (isTagged(error, "RouteNotFound")) return yield* unrouted(request)
+    if (error instanceof HttpApiError.HttpApiDecodeError) {
+      // Only parameters are decoded by the platform; the body of a publish is ours.
+      const errors = faultsOf(error.issues, (path) => pointerOf(path).slice(1))
+      return yield* problemResponse(new InvalidInput({ errors }).problem)
+    }
+    yield* Effect.logError("a call failed on a bug", cause).pipe(
+      Effect.annotateLogs({ method: request.method, path: pathOf(request.originalUrl) })
+    )
+    return yield* problemResponse(bug)
+  })
+
+/** What surrounds every call. */
+const around = HttpApiBuilder.middleware(
+  Effect.gen(function* () {
+    const intake = yield* Intake
+    const refusals = yield* Refusals.Refusals
+    const refuse = Effect.suspend(() => {
+      const { problem } = new Draining()
+      return Effect.zipRight(refusals.note(problem), problemResponse(problem))
+    })
+    return (app: HttpApp.Default) =>
+      Effect.gen(function* () {
+        const { originalUrl } = yield* HttpServerRequest.HttpServerRequest
+        const refused = (yield* intake.closed) && !originalUrl.startsWith("/health/")
+        const response = yield* refused ? refuse : Effect.catchAllCause(app, failed)
+        // Once the service drains, who asks again shall ask somebody else.
+        return (yield* intake.closed)
+          ? HttpServerResponse.setHeader(response, "connection", "close")
+          : response
+      })
+  })
+)
+
+/** The whole of HTTP, on whatever server is provided. */
+export const layer = HttpApiBuilder.serve().pipe(
+  Layer.provide(HttpApiSwagger.layer({ path: pagePath })),
+  Layer.provide(HttpApiBuilder.middlewareOpenApi({ path: documentPath })),
+  Layer.provide(around),
+  Layer.provide(HttpApiBuilder.api(Api)),
+  Layer.provide(Layer.mergeAll(Publish.layer, Reading.layer, Health.layer)),
+  Layer.provide(Refusals.layer),
+  Layer.provide(HttpServer.layerContext)
+)

@@ -1,0 +1,74 @@
+/**
+ * The HTTP edge on Node: one `node:http` server with limits on how long a request may take to arrive, so that a client
+ * that sends a byte a second holds nobody up, and with an end that does not wait for clients that never finish.
+ */
+import { createServer, type Server } from "node:http"
+import type { Duplex } from "node:stream"
+import { HttpServer } from "@effect/platform"
+import type { ServeError } from "@effect/platform/HttpServerError"
+import { NodeHttpServer } from "@effect/platform-node"
+import { Effect, Layer } from "effect"
+import { Settings } from "../Config.ts"
+
+/** How long an idle connection is kept, and how long one may stand still while an answer is under way. */
+const keepAliveSeconds = 65
+const stalledSeconds = 60
+
+/** How long answers that are under way at the end may take to leave. */
+const lastAnswersSeconds = 1
+
+const problems: Readonly<Record<string, readonly [status: string, type: string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: ["408 Request Timeout", "request-timeout"],
+  HPE_HEADER_OVERFLOW: ["431 Request Header Fields Too Large", "headers-too-large"]
+}
+
+// What does not even parse as HTTP never becomes a request: it is answered here, on the bare socket.
+const refuseUnparsed = (error: NodeJS.ErrnoException, socket: Duplex) => {
+  if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy()
+  const [status, type] = problems[error.code ?? ""] ?? ["400 Bad Request", "malformed-request"]
+  const body = JSON.stringify({
+    type: `urn:sekali:problem:${type}`,
+    title: status.slice(4),
+    status: Number(status.slice(0, 3)),
+    detail: "The request was not understood as HTTP, or did not arrive in time.",
+    instance: ""
+  })
+  const head = `HTTP/1.1 ${status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n`
+  socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+}
+
+const makeServer = Effect.map(Settings, ({ headersSecondsMax, requestSecondsMax }): Server => {
+  const server = createServer({
+    headersTimeout: headersSecondsMax * 1000,
+    requestTimeout: requestSecondsMax * 1000,
+    connectionsCheckingInterval: Math.min(1000, headersSecondsMax * 500),
+    keepAliveTimeout: keepAliveSeconds * 1000
+  })
+  server.setTimeout(Math.max(stalledSeconds, requestSecondsMax) * 1000)
+  server.on("clientError", refuseUnparsed)
+  return server
+})
+
+// Runs before the platform closes the server: no new connections; idle ones end, and then, after a moment for the
+// answers that are under way, all others.
+const closeConnections = (server: Server) =>
+  Effect.async<void>((resume) => {
+    const timer = setTimeout(() => server.closeAllConnections(), lastAnswersSeconds * 1000)
+    server.close(() => {
+      clearTimeout(timer)
+      resume(Effect.void)
+    })
+    server.closeIdleConnections()
+  })
+
+/** Listens on the host and port of the settings. */
+export const layer: Layer.Layer<HttpServer.HttpServer, ServeError, Settings> = Layer.scoped(
+  HttpServer.HttpServer,
+  Effect.gen(function* () {
+    const { host, port } = yield* Settings
+    const server = yield* makeServer
+    const http = yield* NodeHttpServer.make(() => server, { host, port })
+    yield* Effect.addFinalizer(() => closeConnections(server))
+    return http
+  })
+)

@@ -1,0 +1,149 @@
+/**
+ * The one writer. A single fiber takes all that waits in the Intake, up to the limit of a commit, appends it to the
+ * store in one transaction, and only after the commit completes the Deferreds, each with its own outcomes (G1). Many
+ * requests share a commit, and none waits for a timer: the next commit takes what came in during the last one.
+ *
+ * When an append fails its outcome is unknown. Its publishers are told to send again, and the batch is never appended
+ * again from here. From then on, until a commit succeeds, submissions are committed one at a time with growing pauses,
+ * so that one that cannot be stored does not take the rest with it; where nothing waits an empty append asks whether
+ * the store is well again, so that no publisher is needed to find out.
+ */
+import {
+  Cause,
+  Chunk,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  FiberRef,
+  Layer,
+  LogLevel,
+  Option
+} from "effect"
+import { Settings } from "../Config.ts"
+import { type StoreError, StoreUnavailable } from "../domain/Errors.ts"
+import type { Event, Outcome } from "../domain/Event.ts"
+import { EventStore } from "../store/EventStore.ts"
+import { Intake, type Submission } from "./Intake.ts"
+
+/** The fiber that writes. */
+export class Consumer extends Context.Tag("sekali/Consumer")<
+  Consumer,
+  {
+    /** Ends when the Intake is closed and empty; fails if the Consumer ended in any other way. */
+    readonly ended: Effect.Effect<void>
+  }
+>() {}
+
+/** The pause before the n-th attempt after a failure, from 0: 50 ms, doubling up to 2 s. */
+const pause = (attempt: number): Duration.Duration =>
+  Duration.millis(Math.min(50 * 2 ** Math.min(attempt, 10), 2000))
+
+/** How many keys of a commit's duplicates are named in its log line. */
+const keysLogged = 5
+
+const run = Effect.gen(function* () {
+  const { commitEventsMax } = yield* Settings
+  const intake = yield* Intake
+  const store = yield* EventStore
+
+  let failures = 0
+
+  // Appends the submissions in one transaction and settles them; tells whether the commit succeeded.
+  const commit = (submissions: Chunk.Chunk<Submission>) =>
+    Effect.gen(function* () {
+      const events = Chunk.toReadonlyArray(submissions).flatMap((submission) => submission.events)
+      const result = yield* Effect.exit(store.append(events))
+      yield* intake.settle(submissions)
+      if (Exit.isSuccess(result)) {
+        let from = 0
+        for (const { events, outcomes } of submissions) {
+          yield* Deferred.succeed(outcomes, result.value.slice(from, from + events.length))
+          from += events.length
+        }
+        yield* logDropped(events, result.value)
+        if (failures > 0)
+          yield* Effect.logInfo("the store is well again").pipe(Effect.annotateLogs({ failures }))
+        return true
+      }
+      const error = Option.getOrElse(
+        Cause.failureOption(result.cause),
+        () => new StoreUnavailable({ trouble: "unexpected", cause: Cause.squash(result.cause) })
+      )
+      yield* fail(submissions, error)
+      if (failures === 0) yield* logTrouble(error)
+      return false
+    }).pipe(Effect.uninterruptible)
+  while (true) {
+    // While the store fails: first the pause, unless there is no time left for it, then one submission, or none.
+    if (failures > 0 && !(yield* intake.closed)) yield* Effect.sleep(pause(failures - 1))
+    const taken = failures > 0 ? yield* intake.poll(1) : yield* intake.take(commitEventsMax)
+    if (Option.isNone(taken)) return
+    failures = (yield* commit(taken.value)) ? 0 : failures + 1
+  }
+})
+
+const fail = (submissions: Iterable<Submission>, error: StoreError) =>
+  Effect.forEach(submissions, ({ outcomes }) => Deferred.fail(outcomes, error), { discard: true })
+
+// Said once when trouble begins; it is over when the store is well again.
+const logTrouble = (error: StoreError) =>
+  Effect.logError(`commits fail: ${error.problem.title.toLowerCase()}`).pipe(
+    Effect.annotateLogs({ cause: describe(error.cause) })
+  )
+
+const describe = (cause: unknown): string =>
+  cause instanceof Error
+    ? [cause.message, ...(cause.cause === undefined ? [] : [describe(cause.cause)])].join(": ")
+    : String(cause)
+
+const logDropped = (events: ReadonlyArray<Event>, outcomes: ReadonlyArray<Outcome>) =>
+  Effect.gen(function* () {
+    const dropped = outcomes.flatMap((outcome, index) => {
+      const event = events[index]
+      return outcome.outcome === "stored" || event === undefined ? [] : [{ outcome, event }]
+    })
+    if (dropped.length === 0) return
+    const keys = dropped.slice(0, keysLogged).map(({ event }) => `${event.topic}/${event.eventId}`)
+    yield* Effect.logInfo("duplicates dropped").pipe(Effect.annotateLogs({ dropped: dropped.length, keys }))
+    const debug = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
+    for (const { outcome, event } of dropped) {
+      if (outcome.outcome === "duplicate" && !debug) continue
+      const about = Effect.annotateLogs({
+        topic: event.topic,
+        event_id: event.eventId,
+        source: event.source,
+        first_offset: outcome.offset
+      })
+      yield* outcome.outcome === "conflict"
+        ? Effect.logWarning("conflict: a known key came with other content; the first one stands").pipe(about)
+        : Effect.logDebug("duplicate").pipe(about)
+    }
+  })
+
+/**
+ * Runs the Consumer as long as the scope lives. The scope must not close before `ended`: what closes the Intake and
+ * waits is `Drain`.
+ */
+export const layer: Layer.Layer<Consumer, never, Settings | Intake | EventStore> = Layer.scoped(
+  Consumer,
+  Effect.gen(function* () {
+    const intake = yield* Intake
+    // However the loop ends, no publisher is left waiting.
+    const failRest = (cause: unknown) =>
+      Effect.gen(function* () {
+        yield* intake.close
+        const rest = yield* intake.unsettled
+        yield* intake.settle(rest)
+        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))
+      })
+    const fiber = yield* run.pipe(
+      Effect.onExit((exit) => failRest(exit)),
+      Effect.annotateLogs({ fiber: "consumer" }),
+      Effect.forkScoped
+    )
+    return { ended: Fiber.join(fiber) }
+  })
+)

@@ -1,0 +1,185 @@
+/**
+ * Where requests and the Consumer meet: a queue of submissions, bounded by events and by bytes (G6). A request first
+ * takes room for its body, then offers its events as one submission; the Consumer takes submissions, commits them and
+ * completes their Deferreds.
+ *
+ * Room is taken once and given back once. Until a submission is offered its room belongs to the request's scope, which
+ * gives it back however the request ends. From the offer on it belongs to the Consumer, which gives it back when the
+ * submission is settled; a publisher that goes away meanwhile changes nothing.
+ */
+import { Chunk, Context, Deferred, Effect, Layer, Option, Queue, type Scope } from "effect"
+import { Settings } from "../Config.ts"
+import { Draining, Overloaded, type StoreError } from "../domain/Errors.ts"
+import type { Event, Outcome } from "../domain/Event.ts"
+
+/** The events of one request. They are committed together, or not at all. */
+export interface Submission {
+  readonly events: ReadonlyArray<Event>
+  /** Completed after the commit, with an outcome for each event in their order, or with why there was none. */
+  readonly outcomes: Deferred.Deferred<ReadonlyArray<Outcome>, StoreError>
+  /** The room that the request's body holds. */
+  readonly bytes: number
+}
+
+/** A request's hold on the bytes of its body. */
+export interface Room {
+  /** Takes more, for a body whose length was not known beforehand. */
+  readonly grow: (bytes: number) => Effect.Effect<void, Overloaded>
+  /**
+   * Offers the events, of which there must be at least one, and hands the room over with them: one step, which happens
+   * as a whole or not at all. Called at most once.
+   */
+  readonly offer: (
+    events: ReadonlyArray<Event>
+  ) => Effect.Effect<Submission["outcomes"], Overloaded | Draining>
+}
+
+/** How full the queue is. */
+export interface IntakeLevel {
+  readonly events: number
+  readonly eventsMax: number
+  readonly bytes: number
+  readonly bytesMax: number
+}
+
+/** The queue of submissions. */
+export class Intake extends Context.Tag("sekali/Intake")<
+  Intake,
+  {
+    /** Takes room for a body of so many bytes until the scope closes, or the events of the body are offered. */
+    readonly admit: (bytes: number) => Effect.Effect<Room, Overloaded | Draining, Scope.Scope>
+    /**
+     * The submissions that wait, oldest first, up to `eventsMax` events together; waits for the first one. Nothing once
+     * the Intake is closed and empty. Only the Consumer takes.
+     */
+    readonly take: (eventsMax: number) => Effect.Effect<Option.Option<Chunk.NonEmptyChunk<Submission>>>
+    /** Like `take`, but does not wait: an empty chunk when nothing waits. */
+    readonly poll: (eventsMax: number) => Effect.Effect<Option.Option<Chunk.Chunk<Submission>>>
+    /** Gives the room of submissions back. Only the Consumer does, once for each. */
+    readonly settle: (submissions: Iterable<Submission>) => Effect.Effect<void>
+    /** Every submission that was offered and is not settled, whether it was taken or not. */
+    readonly unsettled: Effect.Effect<ReadonlyArray<Submission>>
+    /** From here on every offer is refused; what was offered before is still taken. */
+    readonly close: Effect.Effect<void>
+    readonly closed: Effect.Effect<boolean>
+    readonly level: Effect.Effect<IntakeLevel>
+  }
+>() {}
+
+/** Stands in the queue behind the last submission. */
+const closing = "closing"
+
+const make = Effect.gen(function* () {
+  const { queueEventsMax, queueBytesMax } = yield* Settings
+  // Every submission has an event, so the bound on events keeps this queue from ever being full; one place more is for
+  // the mark of closing.
+  const queue = yield* Queue.bounded<Submission | typeof closing>(queueEventsMax + 1)
+  let events = 0
+  let bytes = 0
+  let closed = false
+  const unsettled = new Set<Submission>()
+  // Taken from the queue, but too large for the commit it was taken for.
+  let heldBack: Submission | undefined
+  let ended = false
+
+  const admit = (wanted: number) =>
+    Effect.gen(function* () {
+      let held = 0
+      let offered = false
+      const take = (more: number) =>
+        Effect.suspend(() => {
+          if (bytes + more > queueBytesMax) return new Overloaded({ bound: "bytes" })
+          bytes += more
+          held += more
+          return Effect.void
+        })
+      yield* Effect.addFinalizer(() =>
+        Effect.sync(() => {
+          if (!offered) bytes -= held
+        })
+      )
+      if (closed) return yield* new Draining()
+      yield* take(wanted)
+      const offer = (offer: ReadonlyArray<Event>) =>
+        Effect.uninterruptible(
+          Effect.gen(function* () {
+            const outcomes = yield* Deferred.make<ReadonlyArray<Outcome>, StoreError>()
+            // From the check to the offer nothing yields: no other fiber can come between.
+            return yield* Effect.suspend((): Effect.Effect<Submission["outcomes"], Overloaded | Draining> => {
+              if (closed) return new Draining()
+              if (events + offer.length > queueEventsMax) return new Overloaded({ bound: "events" })
+              events += offer.length
+              offered = true
+              const submission: Submission = { events: offer, outcomes, bytes: held }
+              unsettled.add(submission)
+              queue.unsafeOffer(submission)
+              return Effect.succeed(outcomes)
+            })
+          })
+        )
+      return { grow: take, offer } satisfies Room
+    })
+
+  // Adds what waits to `taken` as long as it fits. A first submission always fits: the settings see to it.
+  const gather = (taken: Array<Submission>, eventsMax: number) =>
+    Effect.gen(function* () {
+      let total = taken.reduce((sum, submission) => sum + submission.events.length, 0)
+      while (!ended) {
+        const next = heldBack ?? Option.getOrUndefined(yield* Queue.poll(queue))
+        heldBack = undefined
+        if (next === undefined) break
+        if (next === closing) {
+          ended = true
+        } else if (taken.length > 0 && total + next.events.length > eventsMax) {
+          heldBack = next
+          break
+        } else {
+          taken.push(next)
+          total += next.events.length
+        }
+      }
+      return taken
+    })
+
+  const poll = (eventsMax: number) =>
+    Effect.map(gather([], eventsMax), (taken) =>
+      taken.length === 0 && ended ? Option.none() : Option.some(Chunk.unsafeFromArray(taken))
+    )
+
+  const take = (eventsMax: number) =>
+    Effect.gen(function* () {
+      const waiting = yield* gather([], eventsMax)
+      if (waiting.length === 0 && !ended) {
+        const first = yield* Queue.take(queue)
+        if (first === closing) ended = true
+        else waiting.push(...(yield* gather([first], eventsMax)))
+      }
+      const taken = Chunk.unsafeFromArray(waiting)
+      return Chunk.isNonEmpty(taken) ? Option.some(taken) : Option.none()
+    })
+
+  return Intake.of({
+    admit,
+    take,
+    poll,
+    settle: (submissions) =>
+      Effect.sync(() => {
+        for (const submission of submissions) {
+          if (!unsettled.delete(submission)) continue
+          events -= submission.events.length
+          bytes -= submission.bytes
+        }
+      }),
+    unsettled: Effect.sync(() => [...unsettled]),
+    close: Effect.sync(() => {
+      if (closed) return
+      closed = true
+      queue.unsafeOffer(closing)
+    }),
+    closed: Effect.sync(() => closed),
+    level: Effect.sync(() => ({ events, eventsMax: queueEventsMax, bytes, bytesMax: queueBytesMax }))
+  })
+})
+
+/** An Intake bounded by `queueEventsMax` and `queueBytesMax`. */
+export const layer: Layer.Layer<Intake, never, Settings> = Layer.effect(Intake, make)

@@ -1,0 +1,291 @@
+/**
+ * The one connection to the SQLite database, made durable, and the only two ways to use it: `read` and `write`, one at
+ * a time. Four traps of this stack are closed here.
+ *
+ * 1. Durability. The driver's build of SQLite lets a WAL database fall to `synchronous=NORMAL`, at which a power cut
+ *    takes acknowledged commits back. FULL is set on every open and read back after the first write.
+ * 2. A failed COMMIT. In `@effect/sql` it is a defect and leaves the connection inside the transaction. Here COMMIT is
+ *    a statement like any other, and after any failure the connection is proven to be outside of a transaction, or
+ *    replaced, before anyone else may use it.
+ * 3. Dirty reads. On one connection a statement of another fiber runs inside a transaction that is open, and sees what
+ *    may yet be rolled back. So a read holds the connection alone, from its first statement to its last.
+ * 4. Recovered but not synced. After a kill, SQLite recovers commits from the WAL that were written and never synced;
+ *    a power cut could take them back after a reader has seen them. After every open the WAL is written into the
+ *    database file and both are synced, before the first read.
+ */
+import { SqlClient } from "@effect/sql"
+import { SqlError } from "@effect/sql/SqlError"
+import { Cause, Effect, Exit, Option, Scope } from "effect"
+import { StoreDamaged, type StoreError, StoreRefused, StoreUnavailable } from "../domain/Errors.ts"
+import { Database } from "./Database.ts"
+import { applicationId, latestMigration, migrate, migrationTable, schema } from "./Migrations.ts"
+
+/** How the store uses its database. */
+export interface Connection {
+  /** Runs statements that only read, all at one committed state. */
+  readonly read: <A>(body: Statements<A>) => Effect.Effect<A, StoreError>
+  /** Runs statements in one transaction; when this returns it is on disk. When it fails, its outcome is unknown. */
+  readonly write: <A>(body: Statements<A>) => Effect.Effect<A, StoreError>
+  /** What kept the last write from succeeding, if it did not, or the damage that was found. */
+  readonly trouble: Effect.Effect<Option.Option<StoreError>>
+}
+
+/** Statements to run on a connection that is held for them alone. */
+export type Statements<A> = (sql: SqlClient.SqlClient) => Effect.Effect<A, SqlError>
+
+interface Session {
+  readonly sql: SqlClient.SqlClient
+  readonly scope: Scope.CloseableScope
+}
+
+const codeOf = (cause: unknown): string => {
+  if (typeof cause !== "object" || cause === null) return ""
+  if ("code" in cause && typeof cause.code === "string") return cause.code
+  return "cause" in cause ? codeOf(cause.cause) : ""
+}
+
+const isDamage = (code: string): boolean =>
+  code.startsWith("SQLITE_CORRUPT") || code.startsWith("SQLITE_NOTADB")
+
+/** What an error of the driver means for the store. */
+const storeErrorOf = (cause: unknown): StoreError => {
+  const code = codeOf(cause)
+  if (isDamage(code)) return new StoreDamaged({ cause })
+  if (code.startsWith("SQLITE_FULL")) return new StoreUnavailable({ trouble: "full", cause })
+  if (code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")) {
+    return new StoreUnavailable({ trouble: "busy", cause })
+  }
+  const io = ["SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN"].some((prefix) => code.startsWith(prefix))
+  return new StoreUnavailable({ trouble: io ? "io" : "unexpected", cause })
+}
+
+const refusalOf = (name: string, cause: unknown): StoreRefused => {
+  const code = codeOf(cause)
+  const refused = (reason: StoreRefused["reason"], what: string) =>
+    new StoreRefused({ reason, sentence: `The database ${name} ${what}`, cause })
+  if (code.startsWith("SQLITE_NOTADB")) return refused("damaged", "is damaged, or is not a SQLite database.")
+  if (isDamage(code)) return refused("damaged", "is damaged. Restore it from a backup.")
+  if (code.startsWith("SQLITE_BUSY")) return refused("in use", "is in use by another process.")
+  const why = {
+    full: "the disk is full",
+    io: "the disk reported an error",
+    busy: "it is locked",
+    unexpected: ""
+  }
+  const error = storeErrorOf(cause)
+  const reason =
+    error._tag === "StoreUnavailable" && why[error.trouble] !== "" ? `${why[error.trouble]} ` : ""
+  const detail = cause instanceof Error ? deepestMessage(cause) : String(cause)
+  return refused(
+    "cannot be opened",
+    `cannot be opened: ${reason}(${[code, detail].filter(Boolean).join(", ")}).`
+  )
+}
+
+const deepestMessage = (error: Error): string =>
+  error.cause instanceof Error ? deepestMessage(error.cause) : error.message
+
+const one = <A>(rows: ReadonlyArray<A>): Effect.Effect<A> =>
+  rows[0] === undefined
+    ? Effect.dieMessage("a statement that always has a row had none")
+    : Effect.succeed(rows[0])
+
+/** Begins, runs, commits, with typed errors throughout; on any failure the transaction may still be open. */
+const transaction = <A, E>(
+  sql: SqlClient.SqlClient,
+  body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>
+): Effect.Effect<A, E | SqlError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const connection = yield* sql.reserve
+    yield* connection.execute("BEGIN IMMEDIATE", [], undefined)
+    const value = yield* body(sql).pipe(
+      Effect.provideService(SqlClient.TransactionConnection, [connection, 0])
+    )
+    yield* connection.execute("COMMIT", [], undefined)
+    return value
+  })
+
+/** Refuses what is not ours to open. Nothing has been written before this, and nothing is by it. */
+const inspect = (name: string, sql: SqlClient.SqlClient) =>
+  Effect.gen(function* () {
+    const refuse = (reason: StoreRefused["reason"], what: string) =>
+      new StoreRefused({ reason, sentence: `The database ${name} ${what}` })
+    const { application_id } = yield* one(yield* sql<{ application_id: number }>`PRAGMA application_id`)
+    const { tables } = yield* one(
+      yield* sql<{ tables: number }>`SELECT count(*) AS tables FROM sqlite_schema`
+    )
+    if (application_id === 0 && tables === 0) return "new" as const
+    if (application_id !== applicationId) {
+      return yield* refuse("foreign", "belongs to another program. Name another file in SEKALI_DATABASE.")
+    }
+    const { version } = yield* one(
+      yield* sql<{ version: number }>`SELECT max(migration_id) AS version FROM ${sql(migrationTable)}`
+    )
+    if (version > latestMigration) {
+      const versions = `its schema is version ${version}, and this program knows ${latestMigration}`
+      return yield* refuse(
+        "newer",
+        `was made by a newer Sekali (${versions}). Run that one, or restore a backup.`
+      )
+    }
+    return "known" as const
+  })
+
+/** Finds out whether the schema is the one that the statements of the store expect. */
+const checkSchema = (name: string, sql: SqlClient.SqlClient) =>
+  Effect.gen(function* () {
+    const rows = yield* sql<{ table: string; column: string }>`
+      SELECT t.name AS "table", c.name AS "column" FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
+      WHERE t.type = 'table'`
+    const found = new Set(rows.map(({ table, column }) => `${table}.${column}`))
+    const wanted = Object.entries(schema).flatMap(([table, columns]) =>
+      columns.map((column) => `${table}.${column}`)
+    )
+    const missing = wanted.filter((column) => !found.has(column))
+    const books = yield* sql`SELECT id FROM store`
+    if (missing.length > 0 || books.length !== 1) {
+      const what = missing.length > 0 ? `it lacks ${missing.join(", ")}` : "its books are gone"
+      const sentence = `The database ${name} is damaged: ${what}. Restore it from a backup.`
+      return yield* new StoreRefused({ reason: "damaged", sentence })
+    }
+  })
+
+/** Makes a fresh connection fit for use, or refuses the database. */
+const prepare = (name: string, sql: SqlClient.SqlClient) =>
+  Effect.gen(function* () {
+    // Whoever holds the database holds it for life: waiting for the lock would not help, and would stop everything.
+    yield* sql`PRAGMA busy_timeout = 0`
+    yield* sql`PRAGMA locking_mode = EXCLUSIVE`
+    const known = yield* inspect(name, sql)
+    const { journal_mode } = yield* one(yield* sql<{ journal_mode: string }>`PRAGMA journal_mode = WAL`)
+    if (journal_mode !== "wal") {
+      const sentence = `The database ${name} cannot be opened: its file system does not support a write-ahead log.`
+      return yield* new StoreRefused({ reason: "cannot be opened", sentence })
+    }
+    yield* sql`PRAGMA synchronous = FULL`
+    yield* sql`PRAGMA temp_store = MEMORY`
+    yield* checkpoint(sql)
+    yield* Effect.scoped(
+      transaction(sql, (sql) =>
+        Effect.gen(function* () {
+          if (known === "new") yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
+          yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
+          yield* checkSchema(name, sql)
+          yield* sql`UPDATE store SET opened = opened + 1`
+        })
+      )
+    )
+    const { synchronous } = yield* one(yield* sql<{ synchronous: number }>`PRAGMA synchronous`)
+    if (synchronous !== 2) {
+      const sentence = `The database ${name} would not survive a power cut: synchronous is ${synchronous}, not 2 (FULL).`
+      return yield* new StoreRefused({ reason: "not durable", sentence })
+    }
+  })
+
+/** Writes the whole WAL into the database file, syncs both, and empties the WAL. */
+const checkpoint = (sql: SqlClient.SqlClient) =>
+  Effect.gen(function* () {
+    const { busy } = yield* one(yield* sql<{ busy: number }>`PRAGMA wal_checkpoint(TRUNCATE)`)
+    if (busy !== 0)
+      return yield* new SqlError({ cause: { code: "SQLITE_BUSY" }, message: "checkpoint was blocked" })
+  })
+
+/** Opens the database for the life of the scope, or says in one sentence why not. */
+export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scope> = Effect.gen(function* () {
+  const { name, connect } = yield* Database
+  const lock = yield* Effect.makeSemaphore(1)
+  let session: Session | undefined
+  let trouble: StoreError | undefined
+  let damage: StoreDamaged | undefined
+
+  const connectAndPrepare = Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const attempt = Effect.gen(function* () {
+      const sql = yield* Scope.extend(connect, scope)
+      yield* prepare(name, sql)
+      session = { sql, scope }
+      return sql
+    })
+    return yield* attempt.pipe(
+      Effect.catchAllCause((cause) => {
+        const error = Cause.squash(cause)
+        const refused = error instanceof StoreRefused ? error : refusalOf(name, error)
+        return Effect.zipRight(Effect.exit(Scope.close(scope, Exit.void)), refused)
+      })
+    )
+  }).pipe(Effect.uninterruptible)
+
+  const disconnect = Effect.suspend(() => {
+    const scope = session?.scope
+    session = undefined
+    return scope === undefined ? Effect.void : Effect.exit(Scope.close(scope, Exit.void))
+  })
+
+  /** The connection in use, or a new one in place of one that had to be given up. */
+  const current = Effect.suspend((): Effect.Effect<SqlClient.SqlClient, StoreError> => {
+    if (damage !== undefined) return damage
+    if (session !== undefined) return Effect.succeed(session.sql)
+    return connectAndPrepare.pipe(
+      Effect.tap(Effect.logWarning("the connection to the database was rebuilt")),
+      Effect.mapError((refused) =>
+        refused.reason === "damaged" ? new StoreDamaged({ cause: refused }) : storeErrorOf(refused)
+      )
+    )
+  })
+
+  /** After a failure: leaves the transaction if one is open, and gives the connection up if that cannot be proven. */
+  const mend = (sql: SqlClient.SqlClient) =>
+    Effect.gen(function* () {
+      yield* Effect.exit(sql`ROLLBACK`)
+      const outside = yield* Effect.exit(Effect.zipRight(sql`BEGIN`, sql`ROLLBACK`))
+      if (Exit.isFailure(outside)) yield* disconnect
+    })
+
+  /** What a failed use of the connection means for the store; damage is remembered, and ends all further use. */
+  const failure = (cause: Cause.Cause<SqlError | StoreError>): Effect.Effect<never, StoreError> => {
+    if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
+    const error = Cause.squash(cause)
+    const known =
+      error instanceof StoreUnavailable || error instanceof StoreDamaged ? error : storeErrorOf(error)
+    if (known._tag === "StoreDamaged") damage = known
+    return Effect.fail(known)
+  }
+
+  const note = (error: StoreError | undefined) =>
+    Effect.sync(() => {
+      trouble = error
+    })
+
+  const read: Connection["read"] = (body) =>
+    Effect.flatMap(current, (sql) =>
+      Effect.scoped(
+        Effect.flatMap(sql.reserve, (connection) =>
+          body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
+        )
+      )
+    ).pipe(Effect.catchAllCause(failure), lock.withPermits(1))
+
+  const write: Connection["write"] = (body) =>
+    Effect.flatMap(current, (sql) =>
+      Effect.scoped(transaction(sql, body)).pipe(Effect.tapErrorCause(() => mend(sql)))
+    ).pipe(
+      Effect.catchAllCause(failure),
+      Effect.tapBoth({
+        onFailure: (error) => note(error),
+        onSuccess: () => note(undefined)
+      }),
+      Effect.uninterruptible,
+      lock.withPermits(1)
+    )
+
+  yield* Effect.acquireRelease(connectAndPrepare, () =>
+    lock.withPermits(1)(
+      Effect.gen(function* () {
+        if (session !== undefined) yield* Effect.exit(checkpoint(session.sql))
+        yield* disconnect
+      })
+    )
+  )
+
+  return { read, write, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
+})

@@ -1,0 +1,440 @@
+/**
+ * The store's port over SQLite. An append is one transaction of a few statements over many rows, not a statement an
+ * event: rows travel as one JSON parameter and are taken apart by `json_each`, so that each statement has one text,
+ * prepared once. The unique key (topic, event_id) decides what is new; the content of what is not is compared here.
+ *
+ * Every statement stops the whole process while it runs, so reads walk through bounded windows of offsets.
+ */
+import type { SqlClient } from "@effect/sql"
+import { Clock, Effect, Layer, Option } from "effect"
+import { CursorAhead, type StoreRefused } from "../domain/Errors.ts"
+import { type Event, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
+import { compareInstants, parseTimestamp } from "../domain/Timestamp.ts"
+import * as Connection from "./Connection.ts"
+import type { Database } from "./Database.ts"
+import {
+  booksTopicsMax,
+  EventStore,
+  type Filter,
+  matchesFilter,
+  type Scan,
+  type Window
+} from "./EventStore.ts"
+
+/** How many rows a step through the events looks at. */
+const windowRows = 1000
+
+/** How many bytes of payload a step through the events reads, unless a single event has more. */
+const windowBytes = 4 * 1024 * 1024
+
+interface EventRow {
+  readonly offset: number
+  readonly topic: string
+  readonly event_id: string
+  readonly timestamp: string
+  readonly source: string
+  readonly payload: string
+  readonly sequence: number | null
+  readonly origin: string | null
+  readonly processed_at: number
+}
+
+const storedEvent = (row: EventRow): StoredEvent => ({
+  offset: row.offset,
+  topic: row.topic,
+  eventId: row.event_id,
+  timestamp: row.timestamp,
+  time: Option.getOrThrow(parseTimestamp(row.timestamp)),
+  source: row.source,
+  payload: row.payload,
+  sequence: row.sequence,
+  origin: row.origin,
+  processedAt: row.processed_at
+})
+
+/** What a batch moves in the books of one topic. */
+interface TopicMove {
+  readonly id: number
+  events: number
+  duplicates: number
+  conflicts: number
+  firstOffset: number | null
+  lastOffset: number | null
+  latest: Event | undefined
+}
+
+/** What a batch adds to the later deliveries of one stored event. */
+interface RedeliveryMove {
+  duplicates: number
+  conflicts: number
+  lastConflictSource: string | null
+}
+
+const keyText = (topicId: number, eventId: string): string => `${topicId}/${eventId}`
+
+const only = <A>(rows: ReadonlyArray<A>): A => {
+  if (rows[0] === undefined) throw new Error("the books of the store are gone")
+  return rows[0]
+}
+
+/** Appends a batch inside the transaction that is open. */
+const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: number) =>
+  Effect.gen(function* () {
+    const books = only(
+      yield* sql<{ last_offset: number; processed_at: number }>`SELECT last_offset, processed_at FROM store`
+    )
+    const processedAt = Math.max(books.processed_at, now)
+    const { ids, created } = yield* topicIds(sql, events)
+    const placed = events.map((event, index) => ({
+      event,
+      topicId: ids.get(event.topic) as number,
+      offset: books.last_offset + 1 + index
+    }))
+
+    const rows = placed.map(({ event, topicId, offset }) => [
+      offset,
+      topicId,
+      event.eventId,
+      event.timestamp,
+      event.source,
+      event.payload,
+      event.sequence,
+      event.origin,
+      processedAt
+    ])
+    const inserted = yield* sql<{ offset: number }>`
+      INSERT INTO event (offset, topic_id, event_id, timestamp, source, payload, sequence, origin, processed_at)
+      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
+        value ->> 8
+      FROM json_each(${JSON.stringify(rows)})
+      WHERE true
+      ON CONFLICT (topic_id, event_id) DO NOTHING
+      RETURNING offset`
+    // RETURNING has no order: what counts is which of the offsets came back.
+    const stored = new Set(inserted.map(({ offset }) => offset))
+    const firsts = yield* knownContent(
+      sql,
+      placed.filter(({ offset }) => !stored.has(offset))
+    )
+
+    const topicMoves = new Map<number, TopicMove>()
+    const redeliveries = new Map<number, RedeliveryMove>()
+    let conflicts = 0
+    const outcomes = placed.map(({ event, topicId, offset }): Outcome => {
+      const move = topicMoves.get(topicId) ?? emptyMove(topicId)
+      topicMoves.set(topicId, move)
+      if (stored.has(offset)) {
+        move.events++
+        move.firstOffset ??= offset
+        move.lastOffset = offset
+        if (move.latest === undefined || compareInstants(event.time, move.latest.time) > 0)
+          move.latest = event
+        return { outcome: "stored", offset }
+      }
+      const first = firsts.get(keyText(topicId, event.eventId))
+      if (first === undefined) throw new Error("an event is neither new nor known")
+      const redelivery = redeliveries.get(first.offset) ?? {
+        duplicates: 0,
+        conflicts: 0,
+        lastConflictSource: null
+      }
+      redeliveries.set(first.offset, redelivery)
+      move.duplicates++
+      redelivery.duplicates++
+      if (sameContent(first, event)) return { outcome: "duplicate", offset: first.offset }
+      conflicts++
+      move.conflicts++
+      redelivery.conflicts++
+      redelivery.lastConflictSource = event.source
+      return { outcome: "conflict", offset: first.offset }
+    })
+
+    yield* moveTopics(sql, [...topicMoves.values()])
+    yield* noteRedeliveries(sql, redeliveries, processedAt)
+    yield* sql`
+      UPDATE store SET
+        received = received + ${events.length},
+        unique_processed = unique_processed + ${stored.size},
+        duplicate_dropped = duplicate_dropped + ${events.length - stored.size},
+        conflicts = conflicts + ${conflicts},
+        topics = topics + ${created},
+        last_offset = last_offset + ${events.length},
+        processed_at = ${processedAt}`
+    return outcomes
+  })
+
+const emptyMove = (id: number): TopicMove => ({
+  id,
+  events: 0,
+  duplicates: 0,
+  conflicts: 0,
+  firstOffset: null,
+  lastOffset: null,
+  latest: undefined
+})
+
+/** The ids of the batch's topics; those that were not known are created, with books that the batch then moves. */
+const topicIds = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>) =>
+  Effect.gen(function* () {
+    const names = [...new Set(events.map(({ topic }) => topic))]
+    const known = yield* sql<{ id: number; name: string }>`
+      SELECT id, name FROM topic WHERE name IN (SELECT value FROM json_each(${JSON.stringify(names)}))`
+    const ids = new Map(known.map(({ id, name }) => [name, id]))
+    const unknown = names.filter((name) => !ids.has(name))
+    if (unknown.length > 0) {
+      const created = yield* sql<{ id: number; name: string }>`
+        INSERT INTO topic (name, events, duplicates, conflicts, first_offset, last_offset, last_event_time,
+          last_event_ms, last_event_ns)
+        SELECT value, 0, 0, 0, 0, 0, '', 0, 0 FROM json_each(${JSON.stringify(unknown)})
+        RETURNING id, name`
+      for (const { id, name } of created) ids.set(name, id)
+    }
+    return { ids, created: unknown.length }
+  })
+
+/** The stored events that hold the keys of those that were dropped, among them those that this batch has stored. */
+const knownContent = (
+  sql: SqlClient.SqlClient,
+  dropped: ReadonlyArray<{ readonly event: Event; readonly topicId: number }>
+) =>
+  Effect.gen(function* () {
+    if (dropped.length === 0) return new Map<string, Pick<StoredEvent, "offset" | "source" | "payload">>()
+    const keys = new Map(
+      dropped.map(({ event, topicId }) => [keyText(topicId, event.eventId), [topicId, event.eventId]])
+    )
+    const rows = yield* sql<{
+      offset: number
+      topic_id: number
+      event_id: string
+      source: string
+      payload: string
+    }>`
+      SELECT e.offset, e.topic_id, e.event_id, e.source, e.payload
+      FROM json_each(${JSON.stringify([...keys.values()])}) AS k
+      CROSS JOIN event AS e ON e.topic_id = k.value ->> 0 AND e.event_id = k.value ->> 1`
+    return new Map(rows.map((row) => [keyText(row.topic_id, row.event_id), row]))
+  })
+
+const moveTopics = (sql: SqlClient.SqlClient, moves: ReadonlyArray<TopicMove>) => {
+  if (moves.length === 0) return Effect.void
+  const rows = moves.map(({ id, events, duplicates, conflicts, firstOffset, lastOffset, latest }) => [
+    id,
+    events,
+    duplicates,
+    conflicts,
+    firstOffset,
+    lastOffset,
+    latest?.timestamp ?? null,
+    latest?.time.milliseconds ?? null,
+    latest?.time.nanoseconds ?? null
+  ])
+  // A topic without events is one that this batch has created: its first event is also its latest.
+  return sql`
+    UPDATE topic SET
+      events = topic.events + m.events,
+      duplicates = topic.duplicates + m.duplicates,
+      conflicts = topic.conflicts + m.conflicts,
+      first_offset = iif(topic.events = 0, coalesce(m.first_offset, 0), topic.first_offset),
+      last_offset = coalesce(m.last_offset, topic.last_offset),
+      last_event_time = iif(m.later, m.time, last_event_time),
+      last_event_ms = iif(m.later, m.ms, last_event_ms),
+      last_event_ns = iif(m.later, m.ns, last_event_ns)
+    FROM (
+      SELECT t.id, v.value ->> 1 AS events, v.value ->> 2 AS duplicates, v.value ->> 3 AS conflicts,
+        v.value ->> 4 AS first_offset, v.value ->> 5 AS last_offset, v.value ->> 6 AS time, v.value ->> 7 AS ms,
+        v.value ->> 8 AS ns,
+        v.value ->> 6 IS NOT NULL
+          AND (t.events = 0 OR (v.value ->> 7, v.value ->> 8) > (t.last_event_ms, t.last_event_ns)) AS later
+      FROM json_each(${JSON.stringify(rows)}) AS v CROSS JOIN topic AS t ON t.id = v.value ->> 0
+    ) AS m
+    WHERE topic.id = m.id`
+}
+
+const noteRedeliveries = (
+  sql: SqlClient.SqlClient,
+  redeliveries: ReadonlyMap<number, RedeliveryMove>,
+  processedAt: number
+) => {
+  if (redeliveries.size === 0) return Effect.void
+  const rows = [...redeliveries].map(([offset, { duplicates, conflicts, lastConflictSource }]) => [
+    offset,
+    duplicates,
+    conflicts,
+    lastConflictSource
+  ])
+  return sql`
+    INSERT INTO redelivery (offset, duplicates, conflicts, last_duplicate_at, last_conflict_at, last_conflict_source)
+    SELECT value ->> 0, value ->> 1, value ->> 2, ${processedAt}, iif(value ->> 2 > 0, ${processedAt}, NULL),
+      value ->> 3
+    FROM json_each(${JSON.stringify(rows)})
+    WHERE true
+    ON CONFLICT (offset) DO UPDATE SET
+      duplicates = redelivery.duplicates + excluded.duplicates,
+      conflicts = redelivery.conflicts + excluded.conflicts,
+      last_duplicate_at = excluded.last_duplicate_at,
+      last_conflict_at = coalesce(excluded.last_conflict_at, redelivery.last_conflict_at),
+      last_conflict_source = coalesce(excluded.last_conflict_source, redelivery.last_conflict_source)`
+}
+
+/** What of a filter is an equality that SQLite can tell; `matchesFilter` decides the rest, and has the last word. */
+const equalities = (sql: SqlClient.SqlClient, { topic, eventId, source }: Filter) =>
+  sql.and([
+    sql`true`,
+    ...(topic?._tag === "Exact" ? [sql`t.name = ${topic.topic}`] : []),
+    ...(eventId === undefined ? [] : [sql`e.event_id = ${eventId}`]),
+    ...(source === undefined ? [] : [sql`e.source = ${source}`])
+  ])
+
+const unfiltered = (filter: Filter): boolean => Object.values(filter).every((value) => value === undefined)
+
+const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Scan) =>
+  Effect.gen(function* () {
+    const { last_offset } = only(yield* sql<{ last_offset: number }>`SELECT last_offset FROM store`)
+    if (after !== undefined && after > last_offset) return new CursorAhead({ after, lastOffset: last_offset })
+    const rows = unfiltered(filter) ? Math.min(eventsMax, windowRows) : windowRows
+    // First the extent of the window, by the sizes that stand in the rows' headers: payloads are not read for it.
+    const sizes = yield* order === "asc"
+      ? sql<{ offset: number; bytes: number }>`
+          SELECT offset, octet_length(payload) AS bytes FROM event
+          WHERE offset > ${after ?? 0} ORDER BY offset LIMIT ${rows + 1}`
+      : sql<{ offset: number; bytes: number }>`
+          SELECT offset, octet_length(payload) AS bytes FROM event
+          WHERE offset < ${after ?? last_offset + 1} ORDER BY offset DESC LIMIT ${rows + 1}`
+    const within = countWithin(sizes, rows)
+    const first = sizes[0]?.offset
+    const last = sizes[within - 1]?.offset
+    if (first === undefined || last === undefined) return { events: [], scannedTo: after ?? 0, end: true }
+    const found = yield* sql<EventRow>`
+      SELECT e.offset, t.name AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
+        e.processed_at
+      FROM event AS e CROSS JOIN topic AS t ON t.id = e.topic_id
+      WHERE e.offset BETWEEN ${Math.min(first, last)} AND ${Math.max(first, last)} AND ${equalities(sql, filter)}
+      ORDER BY e.offset ${sql.literal(order === "asc" ? "ASC" : "DESC")}`
+    const matching = found.map(storedEvent).filter((event) => matchesFilter(filter, event))
+    const events = matching.slice(0, eventsMax)
+    const full = matching.length > eventsMax ? events.at(-1) : undefined
+    return full === undefined
+      ? { events, scannedTo: last, end: within === sizes.length }
+      : { events, scannedTo: full.offset, end: false }
+  })
+
+/** How many of the rows make a window: no more than `rows`, and no more bytes than a step may read, but at least one. */
+const countWithin = (sizes: ReadonlyArray<{ readonly bytes: number }>, rows: number): number => {
+  let bytes = 0
+  let count = 0
+  for (const size of sizes) {
+    bytes += size.bytes
+    if (count === rows || (count > 0 && bytes > windowBytes)) break
+    count++
+  }
+  return count
+}
+
+const make = Effect.gen(function* () {
+  const connection = yield* Connection.open
+  const { read, write } = connection
+
+  return EventStore.of({
+    append: (events) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => write((sql) => append(sql, events, now))),
+    scan: (request) =>
+      Effect.flatMap(
+        read((sql) => scan(sql, request)),
+        (result): Effect.Effect<Window, CursorAhead> =>
+          result instanceof CursorAhead ? Effect.fail(result) : Effect.succeed(result)
+      ),
+    lookup: ({ topic, eventId }) =>
+      read((sql) =>
+        Effect.map(
+          sql<
+            EventRow & {
+              readonly duplicates: number | null
+              readonly conflicts: number | null
+              readonly last_duplicate_at: number | null
+            }
+          >`
+            SELECT e.offset, t.name AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
+              e.processed_at, r.duplicates, r.conflicts, r.last_duplicate_at
+            FROM topic AS t
+            JOIN event AS e ON e.topic_id = t.id AND e.event_id = ${eventId}
+            LEFT JOIN redelivery AS r ON r.offset = e.offset
+            WHERE t.name = ${topic}`,
+          ([row]) =>
+            Option.map(Option.fromNullable(row), (row) => ({
+              event: storedEvent(row),
+              duplicates: row.duplicates ?? 0,
+              conflicts: row.conflicts ?? 0,
+              lastDuplicateAt: row.last_duplicate_at
+            }))
+        )
+      ),
+    books: read((sql) =>
+      Effect.gen(function* () {
+        const books = only(
+          yield* sql<{
+            received: number
+            unique_processed: number
+            duplicate_dropped: number
+            conflicts: number
+            topics: number
+            last_offset: number
+          }>`SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset FROM store`
+        )
+        const topics = yield* sql<{
+          name: string
+        }>`SELECT name FROM topic ORDER BY name LIMIT ${booksTopicsMax}`
+        return {
+          received: books.received,
+          uniqueProcessed: books.unique_processed,
+          duplicateDropped: books.duplicate_dropped,
+          conflicts: books.conflicts,
+          topicsTotal: books.topics,
+          topics: topics.map(({ name }) => name),
+          lastOffset: books.last_offset
+        }
+      })
+    ),
+    topics: ({ after, limit }) =>
+      read((sql) =>
+        Effect.map(
+          sql<{
+            topic: string
+            events: number
+            duplicates: number
+            conflicts: number
+            firstOffset: number
+            lastOffset: number
+            lastEventTime: string
+          }>`
+            SELECT name AS topic, events, duplicates, conflicts, first_offset AS "firstOffset",
+              last_offset AS "lastOffset", last_event_time AS "lastEventTime"
+            FROM topic WHERE name > ${after ?? ""} ORDER BY name LIMIT ${limit + 1}`,
+          (rows) => ({ items: rows.slice(0, limit), more: rows.length > limit })
+        )
+      ),
+    conflicts: ({ after, limit }) =>
+      read((sql) =>
+        Effect.map(
+          sql<{
+            topic: string
+            eventId: string
+            offset: number
+            conflicts: number
+            lastConflictAt: number
+            lastConflictSource: string
+          }>`
+            SELECT t.name AS topic, e.event_id AS "eventId", r.offset, r.conflicts,
+              r.last_conflict_at AS "lastConflictAt", r.last_conflict_source AS "lastConflictSource"
+            FROM redelivery AS r
+            JOIN event AS e ON e.offset = r.offset
+            JOIN topic AS t ON t.id = e.topic_id
+            WHERE r.conflicts > 0 AND r.offset > ${after ?? 0} ORDER BY r.offset LIMIT ${limit + 1}`,
+          (rows) => ({ items: rows.slice(0, limit), more: rows.length > limit })
+        )
+      ),
+    trouble: connection.trouble
+  })
+})
+
+/** The store in a SQLite database, opened for the life of the layer, or the reason why it is not opened. */
+export const layer: Layer.Layer<EventStore, StoreRefused, Database> = Layer.scoped(EventStore, make)
