@@ -4,7 +4,7 @@
  */
 import { HttpServer } from "@effect/platform"
 import { Clock, Context, Effect, Layer } from "effect"
-import { isoTime } from "./http/Events.ts"
+import { isoTime } from "./domain/Timestamp.ts"
 import * as Server from "./http/Server.ts"
 import * as Consumer from "./pipeline/Consumer.ts"
 import * as Drain from "./pipeline/Drain.ts"

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs"
 import { parseArgs } from "node:util"
 import { HttpServerError } from "@effect/platform"
-import { Cause, Effect, Exit, FiberId, Layer, Logger } from "effect"
+import { Cause, Data, Effect, Exit, Fiber, Layer, Logger } from "effect"
 import { run } from "./App.ts"
 import {
   definitions,
@@ -60,6 +60,31 @@ const unknownVariables = (): ReadonlyArray<string> => {
   return Object.keys(process.env).filter((name) => name.startsWith("SEKALI_") && !known.has(name))
 }
 
+class StoppedTooSlowly extends Data.TaggedError("StoppedTooSlowly")<{ readonly seconds: number }> {
+  override get message(): string {
+    return `The shutdown was not done after ${this.seconds} s (SEKALI_SHUTDOWN_SECONDS_MAX); it was cut short.`
+  }
+}
+
+// One press of Ctrl-C can arrive twice: from the terminal, and once more from npm, which passes it on.
+const samePressMilliseconds = 300
+
+/** Waits for the first signal to stop. A second one ends the process at once. */
+const askedToStop = Effect.async<void>((resume) => {
+  let since: number | undefined
+  const stop = (signal: "SIGINT" | "SIGTERM") => {
+    const now = performance.now()
+    if (since === undefined) {
+      since = now
+      resume(Effect.void)
+    } else if (now - since > samePressMilliseconds) {
+      process.exit(signal === "SIGINT" ? 130 : 143)
+    }
+  }
+  process.on("SIGINT", stop)
+  process.on("SIGTERM", stop)
+})
+
 const serve = Effect.gen(function* () {
   const settings = yield* settingsFromEnvironment
   const service = Effect.gen(function* () {
@@ -67,48 +92,37 @@ const serve = Effect.gen(function* () {
       Effect.logWarning(`${name} is set, but is no setting of Sekali`)
     )
     yield* Effect.onExit(run, () => Effect.logInfo("stopped"))
-  })
-  const edges = Layer.mergeAll(HttpListener.layer, SqliteDatabase.layer)
-  return yield* service.pipe(
-    Effect.provide(edges),
+  }).pipe(
+    Effect.provide(Layer.mergeAll(HttpListener.layer, SqliteDatabase.layer)),
     Effect.provide(logging(settings)),
     Effect.provideService(Settings, settings),
     Effect.withTracerEnabled(false)
+  )
+  const running = yield* Effect.fork(service)
+  yield* Effect.raceFirst(Fiber.join(running), askedToStop)
+  const seconds = settings.shutdownSecondsMax
+  yield* Fiber.interrupt(running).pipe(
+    Effect.timeoutFail({ duration: `${seconds} seconds`, onTimeout: () => new StoppedTooSlowly({ seconds }) })
   )
 })
 
 /** Why the service did not start or go on, for a person. */
 const sentenceOf = (cause: Cause.Cause<unknown>): string => {
   const error = Cause.squash(cause)
-  if (error instanceof StoreRefused || error instanceof SettingsError) return error.message
+  if (error instanceof StoreRefused || error instanceof SettingsError || error instanceof StoppedTooSlowly)
+    return error.message
   if (error instanceof HttpServerError.ServeError && error.cause instanceof Error) {
     return `The address cannot be listened on: ${error.cause.message}. Choose another with SEKALI_HOST and SEKALI_PORT.`
   }
   return Cause.pretty(cause)
 }
 
-// One press of Ctrl-C can arrive twice: from the terminal, and once more from npm, which passes it on.
-const samePressMilliseconds = 300
-
 const start = () => {
   // Whoever reads the log may go away; that is no reason to stop.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})
-  const fiber = Effect.runFork(serve, { scheduler: oncePerTurn })
-  let stoppingSince: number | undefined
-  const stop = (signal: "SIGINT" | "SIGTERM") => {
-    const now = performance.now()
-    if (stoppingSince === undefined) {
-      stoppingSince = now
-      fiber.unsafeInterruptAsFork(FiberId.none)
-    } else if (now - stoppingSince > samePressMilliseconds) {
-      process.exit(signal === "SIGINT" ? 130 : 143)
-    }
-  }
-  process.on("SIGINT", stop)
-  process.on("SIGTERM", stop)
-  fiber.addObserver((exit) => {
-    if (Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)) process.exit(0)
+  Effect.runFork(serve, { scheduler: oncePerTurn }).addObserver((exit) => {
+    if (Exit.isSuccess(exit)) process.exit(0)
     process.stderr.write(`sekali: ${sentenceOf(exit.cause)}\n`, () => process.exit(1))
   })
 }

@@ -60,3 +60,6 @@ export const parseTimestamp = (text: string): Option.Option<Instant> => {
 /** Negative, zero or positive as `left` is before, at or after `right`. */
 export const compareInstants = (left: Instant, right: Instant): number =>
   left.milliseconds - right.milliseconds || left.nanoseconds - right.nanoseconds
+
+/** An instant of the service's own clock, in milliseconds since 1970, as it is answered: ISO 8601 in UTC. */
+export const isoTime = (milliseconds: number): string => new Date(milliseconds).toISOString()

@@ -54,10 +54,10 @@ export const readBody = (
         detail: `The content encoding ${encoding} is not read here; send it plain.`
       })
     }
-    const tooLarge = new TooLarge({ detail: `The body has more than ${requestBytesMax} bytes.` })
+    const tooLarge = () => new TooLarge({ detail: `The body has more than ${requestBytesMax} bytes.` })
     const length = request.headers["content-length"]
     const known = length === undefined ? undefined : Number(length)
-    if (known !== undefined && known > requestBytesMax) return yield* tooLarge
+    if (known !== undefined && known > requestBytesMax) return yield* tooLarge()
     const room = yield* intake.admit(known ?? 0)
     if (known !== undefined) {
       const bytes = yield* request.arrayBuffer.pipe(
@@ -72,7 +72,7 @@ export const readBody = (
       Stream.mapError(request.stream, () => new MalformedBody({ detail: "The body did not arrive." })),
       (chunk): Effect.Effect<void, TooLarge | Overloaded> => {
         total += chunk.length
-        if (total > requestBytesMax) return tooLarge
+        if (total > requestBytesMax) return tooLarge()
         chunks.push(chunk)
         return room.grow(chunk.length)
       }

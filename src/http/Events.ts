@@ -7,7 +7,7 @@ import { HttpServerResponse } from "@effect/platform"
 import { Effect, Option, Stream } from "effect"
 import { InvalidInput, type StoreError } from "../domain/Errors.ts"
 import type { StoredEvent } from "../domain/Event.ts"
-import { compareInstants } from "../domain/Timestamp.ts"
+import { compareInstants, isoTime } from "../domain/Timestamp.ts"
 import { EventStore, type Filter, type Scan } from "../store/EventStore.ts"
 import { type EventsParameters, limitDefault } from "./Api.ts"
 import { problemMembers } from "./Problems.ts"
@@ -19,9 +19,6 @@ const pageBytesMax = 4 * 1024 * 1024
 
 /** How many steps through the store a page takes at most, before it leaves the rest to the next call. */
 const pageStepsMax = 20
-
-/** An instant of the store's clock, as it is answered. */
-export const isoTime = (milliseconds: number): string => new Date(milliseconds).toISOString()
 
 /** An event as JSON text, with further members behind its own. */
 export const eventJson = (event: StoredEvent, further: Readonly<Record<string, unknown>> = {}): string => {

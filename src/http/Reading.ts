@@ -4,10 +4,11 @@
 import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
 import { Clock, Effect } from "effect"
 import { NotFound } from "../domain/Errors.ts"
+import { isoTime } from "../domain/Timestamp.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { EventStore } from "../store/EventStore.ts"
 import { Api, limitDefault } from "./Api.ts"
-import { eventJson, eventsPage, eventsStream, isoTime } from "./Events.ts"
+import { eventJson, eventsPage, eventsStream } from "./Events.ts"
 import { answered } from "./Problems.ts"
 
 const wantsLines = (accept: string | undefined): boolean =>

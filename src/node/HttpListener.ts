@@ -2,7 +2,7 @@
  * The HTTP edge on Node: one `node:http` server with limits on how long a request may take to arrive, so that a client
  * that sends a byte a second holds nobody up, and with an end that does not wait for clients that never finish.
  */
-import { createServer, type Server } from "node:http"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
 import { HttpServer } from "@effect/platform"
 import type { ServeError } from "@effect/platform/HttpServerError"
@@ -22,17 +22,27 @@ const problems: Readonly<Record<string, readonly [status: string, type: string]>
   HPE_HEADER_OVERFLOW: ["431 Request Header Fields Too Large", "headers-too-large"]
 }
 
+const problemBody = (status: number, type: string, title: string, detail: string, further = {}): string =>
+  JSON.stringify({ type: `urn:sekali:problem:${type}`, title, status, detail, instance: "", ...further })
+
+// The socket listens before the service is built and until after it has closed; meanwhile nobody else answers.
+const answerOutsideOfService = (server: Server) => (_request: IncomingMessage, response: ServerResponse) => {
+  if (server.listenerCount("request") > 1) return
+  const detail = "The service is starting or stopping. Nothing of this request was stored; send it again."
+  response.writeHead(503, {
+    "content-type": "application/problem+json",
+    "retry-after": "1",
+    connection: "close"
+  })
+  response.end(problemBody(503, "not-serving", "Starting or stopping", detail, { retry_after: 1 }))
+}
+
 // What does not even parse as HTTP never becomes a request: it is answered here, on the bare socket.
 const refuseUnparsed = (error: NodeJS.ErrnoException, socket: Duplex) => {
   if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy()
   const [status, type] = problems[error.code ?? ""] ?? ["400 Bad Request", "malformed-request"]
-  const body = JSON.stringify({
-    type: `urn:sekali:problem:${type}`,
-    title: status.slice(4),
-    status: Number(status.slice(0, 3)),
-    detail: "The request was not understood as HTTP, or did not arrive in time.",
-    instance: ""
-  })
+  const detail = "The request was not understood as HTTP, or did not arrive in time."
+  const body = problemBody(Number(status.slice(0, 3)), type, status.slice(4), detail)
   const head = `HTTP/1.1 ${status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n`
   socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
 }
@@ -46,6 +56,7 @@ const makeServer = Effect.map(Settings, ({ headersSecondsMax, requestSecondsMax 
   })
   server.setTimeout(Math.max(stalledSeconds, requestSecondsMax) * 1000)
   server.on("clientError", refuseUnparsed)
+  server.on("request", answerOutsideOfService(server))
   return server
 })
 
