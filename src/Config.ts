@@ -215,3 +215,20 @@ export const settingsFromEnvironment: Effect.Effect<SettingsShape, SettingsError
     const between = faultsBetween(settings)
     return between.length > 0 ? yield* new SettingsError({ faults: between }) : settings
   })
+
+/**
+ * How much one step of a reading may look at, so that none stops the process for long. These are not settings of an
+ * operator: the defaults hold everywhere but in simulations, where they are small so that every boundary is met.
+ */
+export class ReadingLimits extends Context.Reference<ReadingLimits>()("sekali/ReadingLimits", {
+  defaultValue: () => ({
+    /** Rows that a step through the store looks at. */
+    windowRowsMax: 1000,
+    /** Bytes of payload that a step through the store reads, unless a single event has more. */
+    windowBytesMax: 4 * mebibyte,
+    /** Steps that a page takes, before it leaves the rest to the next call. */
+    pageStepsMax: 20,
+    /** Bytes of payload in a page, unless a single event has more. */
+    pageBytesMax: 4 * mebibyte
+  })
+}) {}

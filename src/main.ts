@@ -91,14 +91,17 @@ const serve = Effect.gen(function* () {
     yield* Effect.forEach(unknownVariables(), (name) =>
       Effect.logWarning(`${name} is set, but is no setting of Sekali`)
     )
-    yield* Effect.onExit(run, () => Effect.logInfo("stopped"))
+    yield* run
   }).pipe(
     Effect.provide(Layer.mergeAll(HttpListener.layer, SqliteDatabase.layer)),
+    // The last line of the log: by now the listener has closed as well.
+    Effect.onInterrupt(() => Effect.logInfo("stopped")),
     Effect.provide(logging(settings)),
     Effect.provideService(Settings, settings),
     Effect.withTracerEnabled(false)
   )
-  const running = yield* Effect.fork(service)
+  // A daemon: a child that does not end would keep this fiber from ending when the limit has passed.
+  const running = yield* Effect.forkDaemon(service)
   yield* Effect.raceFirst(Fiber.join(running), askedToStop)
   const seconds = settings.shutdownSecondsMax
   yield* Fiber.interrupt(running).pipe(

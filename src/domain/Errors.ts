@@ -136,8 +136,11 @@ export class WaitedTooLong extends Data.TaggedError("WaitedTooLong")<{ readonly 
   }
 }
 
-/** Why the store could not do its work: no room on the disk, an I/O error, held by another process, anything else. */
-export type StoreTrouble = "full" | "io" | "busy" | "unexpected"
+/**
+ * Why the store could not do its work: no room on the disk, an I/O error, held by another process, closed as the
+ * service stops, anything else.
+ */
+export type StoreTrouble = "full" | "io" | "busy" | "closed" | "unexpected"
 
 /** The store could not do it now. Where it was a write, the outcome is unknown: it may be on disk or not. */
 export class StoreUnavailable extends Data.TaggedError("StoreUnavailable")<{
@@ -149,6 +152,7 @@ export class StoreUnavailable extends Data.TaggedError("StoreUnavailable")<{
       full: "The disk is full",
       io: "The disk reported an error",
       busy: "The database is held by another process",
+      closed: "The database is closed",
       unexpected: "The store reported an unexpected error"
     }[this.trouble]
     return unavailable(

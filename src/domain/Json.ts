@@ -31,6 +31,7 @@ const openBracket = 0x5b
 const closeBracket = 0x5d
 const openBrace = 0x7b
 const closeBrace = 0x7d
+const zero = 0x30
 
 const isSpace = (code: number): boolean => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
 
@@ -85,14 +86,20 @@ export const membersAt = (text: string, at: number): ReadonlyArray<Member> => {
   const members: Array<Member> = []
   let position = skipSpace(text, at + 1)
   while (text.charCodeAt(position) !== closeBrace) {
-    const nameEnd = skipString(text, position)
-    const raw = text.slice(position + 1, nameEnd - 1)
-    const name = raw.includes("\\") ? (JSON.parse(`"${raw}"`) as string) : raw
-    const value = extentAt(text, skipSpace(text, skipSpace(text, nameEnd) + 1))
+    const { name, valueAt } = nameAt(text, position)
+    const value = extentAt(text, valueAt)
     members.push({ name, value })
     position = nextItem(text, value.end)
   }
   return members
+}
+
+// The name of the member that begins at `at`, and where its value begins.
+const nameAt = (text: string, at: number): { readonly name: string; readonly valueAt: number } => {
+  const end = skipString(text, at)
+  const raw = text.slice(at + 1, end - 1)
+  const name = raw.includes("\\") ? (JSON.parse(`"${raw}"`) as string) : raw
+  return { name, valueAt: skipSpace(text, skipSpace(text, end) + 1) }
 }
 
 /** Where the elements of the array that begins at `at` lie. */
@@ -139,25 +146,45 @@ export const compactAt = (text: string, extent: Extent): string => {
  * order. An object that repeats a name equals only one that repeats it with the same values in the same order.
  */
 export const sameJson = (left: string, right: string): boolean =>
-  left === right || canonical(left, skipSpace(left, 0)) === canonical(right, skipSpace(right, 0))
+  left === right ||
+  canonicalAt(left, skipSpace(left, 0)).text === canonicalAt(right, skipSpace(right, 0)).text
 
-const canonical = (text: string, at: number): string => {
+interface Canonical {
+  readonly text: string
+  /** Where the value ends in the text that it was read from. */
+  readonly end: number
+}
+
+// One pass, however deep the value is nested.
+const canonicalAt = (text: string, at: number): Canonical => {
   const first = text.charCodeAt(at)
-  if (first === quote) return JSON.stringify(JSON.parse(text.slice(at, skipString(text, at))))
   if (first === openBracket) {
-    return `[${elementsAt(text, at)
-      .map((element) => canonical(text, element.start))
-      .join(",")}]`
+    const elements: Array<string> = []
+    let position = skipSpace(text, at + 1)
+    while (text.charCodeAt(position) !== closeBracket) {
+      const element = canonicalAt(text, position)
+      elements.push(element.text)
+      position = nextItem(text, element.end)
+    }
+    return { text: `[${elements.join(",")}]`, end: position + 1 }
   }
   if (first === openBrace) {
-    const members = membersAt(text, at).map(
-      ({ name, value }) => [name, canonical(text, value.start)] as const
-    )
+    const members: Array<readonly [name: string, value: string]> = []
+    let position = skipSpace(text, at + 1)
+    while (text.charCodeAt(position) !== closeBrace) {
+      const { name, valueAt } = nameAt(text, position)
+      const value = canonicalAt(text, valueAt)
+      members.push([name, value.text])
+      position = nextItem(text, value.end)
+    }
     members.sort(([left], [right]) => (left < right ? -1 : left > right ? 1 : 0))
-    return `{${members.map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(",")}}`
+    const parts = members.map(([name, value]) => `${JSON.stringify(name)}:${value}`)
+    return { text: `{${parts.join(",")}}`, end: position + 1 }
   }
-  const scalar = text.slice(at, extentAt(text, at).end)
-  return /^[tfn]/.test(scalar) ? scalar : canonicalNumber(scalar)
+  const { end } = extentAt(text, at)
+  const scalar = text.slice(at, end)
+  if (first === quote) return { text: JSON.stringify(JSON.parse(scalar)), end }
+  return { text: /^[tfn]/.test(scalar) ? scalar : canonicalNumber(scalar), end }
 }
 
 // One text for each decimal value: the significant digits without leading or trailing zeros, and a power of ten. The
@@ -166,8 +193,15 @@ const canonicalNumber = (text: string): string => {
   const [, sign = "", whole = "", fraction = "", exponent = "0"] =
     /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text) ?? []
   const digits = (whole + fraction).replace(/^0+/, "")
-  const significant = digits.replace(/0+$/, "")
+  const significant = digits.slice(0, digitsEnd(digits))
   if (significant === "") return "0"
   const power = BigInt(exponent) - BigInt(fraction.length) + BigInt(digits.length - significant.length)
   return `${sign}${significant}e${power}`
+}
+
+// Where the trailing zeros begin. A pattern such as /0+$/ would try every zero inside a long number again and again.
+const digitsEnd = (digits: string): number => {
+  let end = digits.length
+  while (digits.charCodeAt(end - 1) === zero) end--
+  return end
 }

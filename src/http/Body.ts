@@ -3,7 +3,7 @@
  * body is taken in the Intake before it is held: of all requests together no more bytes are held than the queue allows.
  */
 import { HttpIncomingMessage, type HttpServerRequest } from "@effect/platform"
-import { Effect, Option, type Scope, Stream } from "effect"
+import { Deferred, Effect, Fiber, Option, type Scope, Stream } from "effect"
 import type { SettingsShape } from "../Config.ts"
 import { type Draining, MalformedBody, type Overloaded, TooLarge, UnsupportedBody } from "../domain/Errors.ts"
 import type { Intake, Room } from "../pipeline/Intake.ts"
@@ -66,18 +66,44 @@ export const readBody = (
       )
       return { type, bytes: new Uint8Array(bytes), room }
     }
+    return { type, bytes: yield* readChunks(request, room, requestBytesMax, tooLarge), room }
+  })
+
+// A body whose length is not known takes room as it grows. Once it is refused, what is still to come is read and
+// thrown away: to stop reading would break the connection off before the refusal could leave.
+const readChunks = (
+  request: HttpServerRequest.HttpServerRequest,
+  room: Room,
+  bytesMax: number,
+  tooLarge: () => TooLarge
+): Effect.Effect<Uint8Array, MalformedBody | TooLarge | Overloaded> =>
+  Effect.gen(function* () {
+    const arrived = yield* Deferred.make<Uint8Array, MalformedBody | TooLarge | Overloaded>()
     const chunks: Array<Uint8Array> = []
     let total = 0
-    yield* Stream.runForEach(
-      Stream.mapError(request.stream, () => new MalformedBody({ detail: "The body did not arrive." })),
-      (chunk): Effect.Effect<void, TooLarge | Overloaded> => {
-        total += chunk.length
-        if (total > requestBytesMax) return tooLarge()
-        chunks.push(chunk)
-        return room.grow(chunk.length)
-      }
+    const keep = (chunk: Uint8Array): Effect.Effect<void, TooLarge | Overloaded> => {
+      total += chunk.length
+      if (total > bytesMax) return tooLarge()
+      chunks.push(chunk)
+      return room.grow(chunk.length)
+    }
+    let refused = false
+    const refuse = (error: TooLarge | Overloaded) => {
+      refused = true
+      chunks.length = 0
+      return Deferred.fail(arrived, error)
+    }
+    const reader = yield* Stream.runForEach(request.stream, (chunk) =>
+      refused ? Effect.void : Effect.catchAll(keep(chunk), refuse)
+    ).pipe(
+      Effect.matchEffect({
+        onFailure: () => Deferred.fail(arrived, new MalformedBody({ detail: "The body did not arrive." })),
+        onSuccess: () => Effect.suspend(() => Deferred.succeed(arrived, concatenate(chunks, total)))
+      }),
+      Effect.forkDaemon
     )
-    return { type, bytes: concatenate(chunks, total), room }
+    // Who is interrupted has lost its client: then there is nothing to throw away, and no room may be taken any more.
+    return yield* Effect.onInterrupt(Deferred.await(arrived), () => Fiber.interrupt(reader))
   })
 
 const concatenate = (chunks: ReadonlyArray<Uint8Array>, total: number): Uint8Array => {

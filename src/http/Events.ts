@@ -5,6 +5,7 @@
  */
 import { HttpServerResponse } from "@effect/platform"
 import { Effect, Option, Stream } from "effect"
+import { ReadingLimits } from "../Config.ts"
 import { InvalidInput, type StoreError } from "../domain/Errors.ts"
 import type { StoredEvent } from "../domain/Event.ts"
 import { compareInstants, isoTime } from "../domain/Timestamp.ts"
@@ -13,12 +14,6 @@ import { type EventsParameters, limitDefault } from "./Api.ts"
 import { problemMembers } from "./Problems.ts"
 
 type Parameters = typeof EventsParameters.Type
-
-/** A page holds no more bytes of payload than this, unless a single event has more. */
-const pageBytesMax = 4 * 1024 * 1024
-
-/** How many steps through the store a page takes at most, before it leaves the rest to the next call. */
-const pageStepsMax = 20
 
 /** An event as JSON text, with further members behind its own. */
 export const eventJson = (event: StoredEvent, further: Readonly<Record<string, unknown>> = {}): string => {
@@ -54,6 +49,7 @@ export const eventsPage = (parameters: Parameters) =>
   Effect.gen(function* () {
     const store = yield* EventStore
     const scan = yield* scanOf(parameters)
+    const { pageStepsMax, pageBytesMax } = yield* ReadingLimits
     const limit = parameters.limit ?? limitDefault
     const events: Array<StoredEvent> = []
     let bytes = 0

@@ -6,8 +6,8 @@ import {
   HttpApi,
   HttpApiBuilder,
   HttpApiError,
-  HttpApiSwagger,
   type HttpApp,
+  HttpRouter,
   HttpServer,
   HttpServerRequest,
   HttpServerResponse
@@ -17,13 +17,12 @@ import { Draining, InvalidInput, MethodNotAllowed, NotFound, type Problem } from
 import { Intake } from "../pipeline/Intake.ts"
 import { Api } from "./Api.ts"
 import * as Health from "./Health.ts"
-import { faultsOf, pointerOf, problemResponse } from "./Problems.ts"
+import * as Pages from "./Pages.ts"
+import { documentPath, pagePath } from "./Pages.ts"
+import { faultsOf, problemResponse } from "./Problems.ts"
 import * as Publish from "./Publish.ts"
 import * as Reading from "./Reading.ts"
 import * as Refusals from "./Refusals.ts"
-
-const documentPath = "/openapi.json"
-const pagePath = "/docs"
 
 /** Every path that is served, as a shape, with its methods. */
 const routes = (() => {
@@ -42,7 +41,31 @@ const routes = (() => {
   }))
 })()
 
+// A path is what it says: the router neither folds case nor slashes (it would do so in the query, too), and leaves it to
+// the contract how long a parameter may be.
+const routing = HttpRouter.setRouterConfig({
+  caseSensitive: true,
+  ignoreDuplicateSlashes: false,
+  ignoreTrailingSlash: false,
+  maxParamLength: Number.MAX_SAFE_INTEGER
+})
+
 const pathOf = (url: string): string => url.split("?", 1)[0] ?? url
+
+// The router takes a semicolon for the beginning of the query; here it is a character of a path like any other.
+const routed = (request: HttpServerRequest.HttpServerRequest): HttpServerRequest.HttpServerRequest => {
+  const path = pathOf(request.url)
+  if (!path.includes(";")) return request
+  return request.modify({ url: path.replaceAll(";", "%3B") + request.url.slice(path.length) })
+}
+
+// The platform reads the parameters of the contract's endpoints. What it does not see is found here: any on the pages,
+// and the one name that it cannot put into an object.
+const unseenParameters = ({ url }: HttpServerRequest.HttpServerRequest): ReadonlyArray<string> => {
+  const path = pathOf(url)
+  const names = [...new Set(new URLSearchParams(url.slice(path.length)).keys())]
+  return path === documentPath || path === pagePath ? names : names.filter((name) => name === "__proto__")
+}
 
 const unrouted = (request: HttpServerRequest.HttpServerRequest) => {
   const path = pathOf(request.originalUrl)
@@ -73,7 +96,7 @@ const failed = (cause: Cause.Cause<unknown>) =>
     if (isTagged(error, "RouteNotFound")) return yield* unrouted(request)
     if (error instanceof HttpApiError.HttpApiDecodeError) {
       // Only parameters are decoded by the platform; the body of a publish is ours.
-      const errors = faultsOf(error.issues, (path) => pointerOf(path).slice(1))
+      const errors = faultsOf(error.issues, ([name]) => String(name ?? ""))
       return yield* problemResponse(new InvalidInput({ errors }).problem)
     }
     yield* Effect.logError("a call failed on a bug", cause).pipe(
@@ -81,6 +104,18 @@ const failed = (cause: Cause.Cause<unknown>) =>
     )
     return yield* problemResponse(bug)
   })
+
+const respond = (app: HttpApp.Default, request: HttpServerRequest.HttpServerRequest) => {
+  const unseen = unseenParameters(request)
+  if (unseen.length > 0) {
+    const errors = unseen.map((pointer) => ({ pointer, detail: "is not known here" }))
+    return problemResponse(new InvalidInput({ errors }).problem)
+  }
+  return app.pipe(
+    Effect.catchAllCause(failed),
+    Effect.provideService(HttpServerRequest.HttpServerRequest, routed(request))
+  )
+}
 
 /** What surrounds every call. */
 const around = HttpApiBuilder.middleware(
@@ -93,9 +128,9 @@ const around = HttpApiBuilder.middleware(
     })
     return (app: HttpApp.Default) =>
       Effect.gen(function* () {
-        const { originalUrl } = yield* HttpServerRequest.HttpServerRequest
-        const refused = (yield* intake.closed) && !originalUrl.startsWith("/health/")
-        const response = yield* refused ? refuse : Effect.catchAllCause(app, failed)
+        const request = yield* HttpServerRequest.HttpServerRequest
+        const refused = (yield* intake.closed) && !request.originalUrl.startsWith("/health/")
+        const response = yield* refused ? refuse : respond(app, request)
         // Once the service drains, who asks again shall ask somebody else.
         return (yield* intake.closed)
           ? HttpServerResponse.setHeader(response, "connection", "close")
@@ -106,9 +141,9 @@ const around = HttpApiBuilder.middleware(
 
 /** The whole of HTTP, on whatever server is provided. */
 export const layer = HttpApiBuilder.serve().pipe(
-  Layer.provide(HttpApiSwagger.layer({ path: pagePath })),
-  Layer.provide(HttpApiBuilder.middlewareOpenApi({ path: documentPath })),
+  Layer.provide(Pages.layer),
   Layer.provide(around),
+  Layer.provide(routing),
   Layer.provide(HttpApiBuilder.api(Api)),
   Layer.provide(Layer.mergeAll(Publish.layer, Reading.layer, Health.layer)),
   Layer.provide(Refusals.layer),

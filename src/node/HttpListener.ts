@@ -6,7 +6,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Duplex } from "node:stream"
 import { HttpServer } from "@effect/platform"
 import type { ServeError } from "@effect/platform/HttpServerError"
-import { NodeHttpServer } from "@effect/platform-node"
+// The one module: the index of the package would load much more, at every start.
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
 
@@ -37,17 +38,19 @@ const answerOutsideOfService = (server: Server) => (_request: IncomingMessage, r
   response.end(problemBody(503, "not-serving", "Starting or stopping", detail, { retry_after: 1 }))
 }
 
-// What does not even parse as HTTP never becomes a request: it is answered here, on the bare socket.
+// What does not even parse as HTTP, or does not arrive in time, is answered here, on the bare socket. The connection is
+// given up as soon as the answer is out: a client that goes on sending would otherwise keep what its request holds.
 const refuseUnparsed = (error: NodeJS.ErrnoException, socket: Duplex) => {
   if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy()
   const [status, type] = problems[error.code ?? ""] ?? ["400 Bad Request", "malformed-request"]
   const detail = "The request was not understood as HTTP, or did not arrive in time."
   const body = problemBody(Number(status.slice(0, 3)), type, status.slice(4), detail)
   const head = `HTTP/1.1 ${status}\r\ncontent-type: application/problem+json\r\nconnection: close\r\n`
-  socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`)
+  socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => socket.destroy())
 }
 
-const makeServer = Effect.map(Settings, ({ headersSecondsMax, requestSecondsMax }): Server => {
+const makeServer = Effect.map(Settings, (settings): Server => {
+  const { headersSecondsMax, requestSecondsMax, requestBytesMax } = settings
   const server = createServer({
     headersTimeout: headersSecondsMax * 1000,
     requestTimeout: requestSecondsMax * 1000,
@@ -57,6 +60,11 @@ const makeServer = Effect.map(Settings, ({ headersSecondsMax, requestSecondsMax 
   server.setTimeout(Math.max(stalledSeconds, requestSecondsMax) * 1000)
   server.on("clientError", refuseUnparsed)
   server.on("request", answerOutsideOfService(server))
+  // A client that asks before it sends its body is not told to go on where the body is going to be refused.
+  server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+    if (!(Number(request.headers["content-length"]) > requestBytesMax)) response.writeContinue()
+    server.emit("request", request, response)
+  })
   return server
 })
 
@@ -80,6 +88,15 @@ export const layer: Layer.Layer<HttpServer.HttpServer, ServeError, Settings> = L
     const server = yield* makeServer
     const http = yield* NodeHttpServer.make(() => server, { host, port })
     yield* Effect.addFinalizer(() => closeConnections(server))
-    return http
+    return HttpServer.make({
+      address: http.address,
+      serve: (app, middleware) =>
+        Effect.gen(function* () {
+          yield* middleware === undefined ? http.serve(app) : http.serve(app, middleware)
+          // Nothing here speaks another protocol. Without a listener Node leaves a request that offers to change to one
+          // (as some clients do with HTTP/2 by default) what it is; with one it would not read the request's body.
+          server.removeAllListeners("upgrade")
+        })
+    })
   })
 )

@@ -4,9 +4,9 @@
  */
 import { mkdirSync } from "node:fs"
 import { dirname } from "node:path"
-import { Reactivity } from "@effect/experimental"
+import * as Reactivity from "@effect/experimental/Reactivity"
 import { SqlError } from "@effect/sql/SqlError"
-import { SqliteClient } from "@effect/sql-sqlite-node"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
 import { Database } from "../store/Database.ts"

@@ -26,6 +26,11 @@ export interface Connection {
   readonly read: <A>(body: Statements<A>) => Effect.Effect<A, StoreError>
   /** Runs statements in one transaction; when this returns it is on disk. When it fails, its outcome is unknown. */
   readonly write: <A>(body: Statements<A>) => Effect.Effect<A, StoreError>
+  /**
+   * Finds out by writing whether the database can be written. Where the last write found the disk full, a few bytes
+   * would prove nothing: as much room is taken as the largest event needs, and is left for the events that come next.
+   */
+  readonly probe: Effect.Effect<void, StoreError>
   /** What kept the last write from succeeding, if it did not, or the damage that was found. */
   readonly trouble: Effect.Effect<Option.Option<StoreError>>
 }
@@ -70,6 +75,7 @@ const refusalOf = (name: string, cause: unknown): StoreRefused => {
     full: "the disk is full",
     io: "the disk reported an error",
     busy: "it is locked",
+    closed: "",
     unexpected: ""
   }
   const error = storeErrorOf(cause)
@@ -94,7 +100,7 @@ const one = <A>(rows: ReadonlyArray<A>): Effect.Effect<A> =>
 const transaction = <A, E>(
   sql: SqlClient.SqlClient,
   body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>
-): Effect.Effect<A, E | SqlError, Scope.Scope> =>
+): Effect.Effect<A, E | SqlError> =>
   Effect.gen(function* () {
     const connection = yield* sql.reserve
     yield* connection.execute("BEGIN IMMEDIATE", [], undefined)
@@ -103,6 +109,12 @@ const transaction = <A, E>(
     )
     yield* connection.execute("COMMIT", [], undefined)
     return value
+  }).pipe(Effect.scoped)
+
+const damaged = (name: string, what: string) =>
+  new StoreRefused({
+    reason: "damaged",
+    sentence: `The database ${name} is damaged: ${what}. Restore it from a backup.`
   })
 
 /** Refuses what is not ours to open. Nothing has been written before this, and nothing is by it. */
@@ -111,16 +123,19 @@ const inspect = (name: string, sql: SqlClient.SqlClient) =>
     const refuse = (reason: StoreRefused["reason"], what: string) =>
       new StoreRefused({ reason, sentence: `The database ${name} ${what}` })
     const { application_id } = yield* one(yield* sql<{ application_id: number }>`PRAGMA application_id`)
-    const { tables } = yield* one(
-      yield* sql<{ tables: number }>`SELECT count(*) AS tables FROM sqlite_schema`
+    const { tables, records } = yield* one(
+      yield* sql<{ tables: number; records: number }>`
+        SELECT count(*) AS tables, count(*) FILTER (WHERE name = ${migrationTable}) AS records FROM sqlite_schema`
     )
     if (application_id === 0 && tables === 0) return "new" as const
     if (application_id !== applicationId) {
       return yield* refuse("foreign", "belongs to another program. Name another file in SEKALI_DATABASE.")
     }
+    if (records === 0) return yield* damaged(name, "the record of its schema is gone")
     const { version } = yield* one(
-      yield* sql<{ version: number }>`SELECT max(migration_id) AS version FROM ${sql(migrationTable)}`
+      yield* sql<{ version: number | null }>`SELECT max(migration_id) AS version FROM ${sql(migrationTable)}`
     )
+    if (version === null) return yield* damaged(name, "the record of its schema is empty")
     if (version > latestMigration) {
       const versions = `its schema is version ${version}, and this program knows ${latestMigration}`
       return yield* refuse(
@@ -128,6 +143,7 @@ const inspect = (name: string, sql: SqlClient.SqlClient) =>
         `was made by a newer Sekali (${versions}). Run that one, or restore a backup.`
       )
     }
+    if (version === latestMigration) yield* checkSchema(name, sql)
     return "known" as const
   })
 
@@ -142,12 +158,9 @@ const checkSchema = (name: string, sql: SqlClient.SqlClient) =>
       columns.map((column) => `${table}.${column}`)
     )
     const missing = wanted.filter((column) => !found.has(column))
+    if (missing.length > 0) return yield* damaged(name, `it lacks ${missing.join(", ")}`)
     const books = yield* sql`SELECT id FROM store`
-    if (missing.length > 0 || books.length !== 1) {
-      const what = missing.length > 0 ? `it lacks ${missing.join(", ")}` : "its books are gone"
-      const sentence = `The database ${name} is damaged: ${what}. Restore it from a backup.`
-      return yield* new StoreRefused({ reason: "damaged", sentence })
-    }
+    if (books.length !== 1) return yield* damaged(name, "its books are gone")
   })
 
 /** Makes a fresh connection fit for use, or refuses the database. */
@@ -165,15 +178,13 @@ const prepare = (name: string, sql: SqlClient.SqlClient) =>
     yield* sql`PRAGMA synchronous = FULL`
     yield* sql`PRAGMA temp_store = MEMORY`
     yield* checkpoint(sql)
-    yield* Effect.scoped(
-      transaction(sql, (sql) =>
-        Effect.gen(function* () {
-          if (known === "new") yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
-          yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
-          yield* checkSchema(name, sql)
-          yield* sql`UPDATE store SET opened = opened + 1`
-        })
-      )
+    yield* transaction(sql, (sql) =>
+      Effect.gen(function* () {
+        if (known === "new") yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
+        yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
+        yield* checkSchema(name, sql)
+        yield* sql`UPDATE store SET opened = opened + 1`
+      })
     )
     const { synchronous } = yield* one(yield* sql<{ synchronous: number }>`PRAGMA synchronous`)
     if (synchronous !== 2) {
@@ -190,6 +201,26 @@ const checkpoint = (sql: SqlClient.SqlClient) =>
       return yield* new SqlError({ cause: { code: "SQLITE_BUSY" }, message: "checkpoint was blocked" })
   })
 
+/** How much room the disk must have before it counts as no longer full: as much as the largest event needs. */
+const roomBytes = 1024 * 1024
+
+/** Takes room in the database file and gives it back to the next events, or fails if the disk has none. */
+const takeRoom = (sql: SqlClient.SqlClient) =>
+  Effect.gen(function* () {
+    yield* checkpoint(sql)
+    yield* transaction(sql, (sql) =>
+      Effect.gen(function* () {
+        yield* sql`DROP TABLE IF EXISTS room`
+        yield* sql`CREATE TABLE room (bytes BLOB NOT NULL) STRICT`
+        yield* sql`INSERT INTO room VALUES (zeroblob(${roomBytes}))`
+      })
+    )
+    // Each time from the log into the file, so that the log has room as well. Dropped pages stay in the file, and are
+    // used first.
+    yield* checkpoint(sql)
+    yield* transaction(sql, (sql) => sql`DROP TABLE room`)
+  })
+
 /** Opens the database for the life of the scope, or says in one sentence why not. */
 export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scope> = Effect.gen(function* () {
   const { name, connect } = yield* Database
@@ -197,6 +228,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
   let session: Session | undefined
   let trouble: StoreError | undefined
   let damage: StoreDamaged | undefined
+  let closed = false
 
   const connectAndPrepare = Effect.gen(function* () {
     const scope = yield* Scope.make()
@@ -224,6 +256,8 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
   /** The connection in use, or a new one in place of one that had to be given up. */
   const current = Effect.suspend((): Effect.Effect<SqlClient.SqlClient, StoreError> => {
     if (damage !== undefined) return damage
+    // A reader may outlive the service by a moment; the database must not be opened again for it.
+    if (closed) return new StoreUnavailable({ trouble: "closed", cause: "the service is stopping" })
     if (session !== undefined) return Effect.succeed(session.sql)
     return connectAndPrepare.pipe(
       Effect.tap(Effect.logWarning("the connection to the database was rebuilt")),
@@ -265,10 +299,9 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
       )
     ).pipe(Effect.catchAllCause(failure), lock.withPermits(1))
 
-  const write: Connection["write"] = (body) =>
-    Effect.flatMap(current, (sql) =>
-      Effect.scoped(transaction(sql, body)).pipe(Effect.tapErrorCause(() => mend(sql)))
-    ).pipe(
+  /** Runs what writes, takes note of how that went, and leaves no transaction open. */
+  const writing = <A>(body: Statements<A>) =>
+    Effect.flatMap(current, (sql) => Effect.tapErrorCause(body(sql), () => mend(sql))).pipe(
       Effect.catchAllCause(failure),
       Effect.tapBoth({
         onFailure: (error) => note(error),
@@ -278,14 +311,23 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
       lock.withPermits(1)
     )
 
+  const write: Connection["write"] = (body) => writing((sql) => transaction(sql, body))
+
+  const probe = writing((sql) =>
+    trouble?._tag === "StoreUnavailable" && trouble.trouble === "full"
+      ? takeRoom(sql)
+      : transaction(sql, (sql) => sql`UPDATE store SET opened = opened`)
+  ).pipe(Effect.asVoid)
+
   yield* Effect.acquireRelease(connectAndPrepare, () =>
     lock.withPermits(1)(
       Effect.gen(function* () {
+        closed = true
         if (session !== undefined) yield* Effect.exit(checkpoint(session.sql))
         yield* disconnect
       })
     )
   )
 
-  return { read, write, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
+  return { read, write, probe, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
 })

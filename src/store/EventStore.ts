@@ -213,7 +213,7 @@ const makeMemory = Effect.sync(() => {
   return EventStore.of({
     append: (events) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
-        processedAt = Math.max(processedAt, now)
+        if (events.length > 0) processedAt = Math.max(processedAt, now)
         return events.map(appendOne)
       }),
     scan: ({ filter, order, after, eventsMax }) =>

@@ -4,6 +4,7 @@
  */
 import { SqlClient } from "@effect/sql"
 import * as Migrator from "@effect/sql/Migrator"
+import { SqlError } from "@effect/sql/SqlError"
 import { Effect } from "effect"
 
 /** Marks a database as one of ours, in SQLite's `application_id`: the letters "Skli". */
@@ -124,8 +125,20 @@ export const schema: Readonly<Record<string, ReadonlyArray<string>>> = {
   ]
 }
 
-/** Takes the steps that the database has not taken yet. It runs inside the transaction of its caller. */
-export const migrate = Migrator.make({})({
+const takeSteps = Migrator.make({})({
   loader: Migrator.fromRecord(migrations),
   table: migrationTable
+})
+
+/** Takes the steps that the database has not taken yet. It runs inside the transaction of its caller. */
+export const migrate = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* takeSteps
+  // Where the steps cannot be recorded, for whatever reason, the migrator believes that another one is at work and
+  // leaves them to it without an error.
+  const [last] = yield* sql<{ version: number | null }>`
+    SELECT max(migration_id) AS version FROM ${sql(migrationTable)}`
+  if (last?.version !== latestMigration) {
+    return yield* new SqlError({ cause: undefined, message: "the steps of its schema could not be recorded" })
+  }
 })

@@ -7,6 +7,7 @@
  */
 import type { SqlClient } from "@effect/sql"
 import { Clock, Effect, Layer, Option } from "effect"
+import { ReadingLimits } from "../Config.ts"
 import { CursorAhead, type StoreRefused } from "../domain/Errors.ts"
 import { type Event, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
 import { compareInstants, parseTimestamp } from "../domain/Timestamp.ts"
@@ -20,12 +21,6 @@ import {
   type Scan,
   type Window
 } from "./EventStore.ts"
-
-/** How many rows a step through the events looks at. */
-const windowRows = 1000
-
-/** How many bytes of payload a step through the events reads, unless a single event has more. */
-const windowBytes = 4 * 1024 * 1024
 
 interface EventRow {
   readonly offset: number
@@ -291,7 +286,8 @@ const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Sca
   Effect.gen(function* () {
     const { last_offset } = only(yield* sql<{ last_offset: number }>`SELECT last_offset FROM store`)
     if (after !== undefined && after > last_offset) return new CursorAhead({ after, lastOffset: last_offset })
-    const rows = unfiltered(filter) ? Math.min(eventsMax, windowRows) : windowRows
+    const { windowRowsMax, windowBytesMax } = yield* ReadingLimits
+    const rows = unfiltered(filter) ? Math.min(eventsMax, windowRowsMax) : windowRowsMax
     // First the extent of the window, by the sizes that stand in the rows' headers: payloads are not read for it.
     const sizes = yield* order === "asc"
       ? sql<{ offset: number; bytes: number }>`
@@ -300,7 +296,7 @@ const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Sca
       : sql<{ offset: number; bytes: number }>`
           SELECT offset, octet_length(payload) AS bytes FROM event
           WHERE offset < ${after ?? last_offset + 1} ORDER BY offset DESC LIMIT ${rows + 1}`
-    const within = countWithin(sizes, rows)
+    const within = countWithin(sizes, rows, windowBytesMax)
     const first = sizes[0]?.offset
     const last = sizes[within - 1]?.offset
     if (first === undefined || last === undefined) return { events: [], scannedTo: after ?? 0, end: true }
@@ -319,12 +315,16 @@ const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Sca
   })
 
 /** How many of the rows make a window: no more than `rows`, and no more bytes than a step may read, but at least one. */
-const countWithin = (sizes: ReadonlyArray<{ readonly bytes: number }>, rows: number): number => {
+const countWithin = (
+  sizes: ReadonlyArray<{ readonly bytes: number }>,
+  rows: number,
+  bytesMax: number
+): number => {
   let bytes = 0
   let count = 0
   for (const size of sizes) {
     bytes += size.bytes
-    if (count === rows || (count > 0 && bytes > windowBytes)) break
+    if (count === rows || (count > 0 && bytes > bytesMax)) break
     count++
   }
   return count
@@ -336,7 +336,9 @@ const make = Effect.gen(function* () {
 
   return EventStore.of({
     append: (events) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => write((sql) => append(sql, events, now))),
+      events.length === 0
+        ? Effect.as(connection.probe, [])
+        : Effect.flatMap(Clock.currentTimeMillis, (now) => write((sql) => append(sql, events, now))),
     scan: (request) =>
       Effect.flatMap(
         read((sql) => scan(sql, request)),
