@@ -1,0 +1,203 @@
+/**
+ * What is asked of the service in one run: who publishes what, who reads, and when the machine fails. A plan is plain
+ * data, drawn with fast-check from a seed, so that it can be printed, kept, and made smaller when a run has failed. It
+ * holds no luck: that is in the choices, which are drawn beside it.
+ *
+ * Keys come from a small pool, so that the same id is met again with the same content, with other content, in another
+ * topic and in another spelling of the topic, by the same publisher and by others.
+ */
+import fc from "fast-check"
+
+/** An event to be sent. `payload` is JSON text, so that numbers stay what they are. */
+export interface PlannedEvent {
+  readonly topic: string
+  readonly id: string
+  readonly source: string
+  readonly timestamp: string
+  readonly payload: string
+}
+
+/** The events of one request, and how they are written. */
+export interface PlannedSubmission {
+  readonly events: ReadonlyArray<PlannedEvent>
+  readonly shape: "one" | "array" | "envelope" | "lines"
+  readonly minimal: boolean
+  /** How long the publisher waits before it sends this. */
+  readonly pauseMillis: number
+}
+
+/** Sends its submissions one after the other. */
+export interface PlannedPublisher {
+  readonly submissions: ReadonlyArray<PlannedSubmission>
+  /** How often a submission is sent before it is given up with its outcome unknown; 0: until it is answered. */
+  readonly attemptsMax: number
+}
+
+/** Follows the offsets from the beginning until the end of the run. */
+export interface PlannedReader {
+  readonly limit: number
+  readonly topic: string | null
+  readonly pauseMillis: number
+}
+
+/** Asks this and that at any moment. */
+export interface PlannedObserver {
+  readonly calls: ReadonlyArray<"stats" | "topics" | "conflicts" | "lookup" | "newest" | "lines">
+  readonly pauseMillis: number
+}
+
+/** The server's process ends. */
+export interface PlannedOutage {
+  readonly kind: "kill" | "power cut" | "stop"
+  /** Since the one before it, or since the start. */
+  readonly afterMillis: number
+  /** 0: between two steps. Else in the middle of the n-th change to the disk after that time. */
+  readonly inOperation: number
+  readonly downMillis: number
+}
+
+/** The limits of the service in this run: small, so that each is met. */
+export interface PlannedLimits {
+  readonly queueEventsMax: number
+  readonly queueBytesMax: number
+  readonly commitEventsMax: number
+  readonly publishSecondsMax: number
+  readonly windowRowsMax: number
+  readonly checkpointPages: number
+}
+
+/** A whole run. */
+export interface Plan {
+  readonly publishers: ReadonlyArray<PlannedPublisher>
+  readonly readers: ReadonlyArray<PlannedReader>
+  readonly observers: ReadonlyArray<PlannedObserver>
+  readonly outages: ReadonlyArray<PlannedOutage>
+  /**
+   * How the time of faults ends: what is acknowledged by then has to be there after it. Without an outage the process
+   * goes on, and has to recover by itself.
+   */
+  readonly lastOutage: "kill" | "power cut" | "stop" | "none"
+  readonly limits: PlannedLimits
+}
+
+/** No request of a plan has more events than this. */
+export const requestEventsMax = 6
+
+const topics = ["app.log", "app.audit", "metrics"] as const
+const spellings = { "app.log": "App.Log", "app.audit": "APP.audit", metrics: "METRICS" } as const
+
+const payloads = [
+  "{}",
+  '{"n":1}',
+  '{"n":2}',
+  '{"text":"café","list":[1,2,3],"deep":{"a":null,"b":true}}',
+  '{"big":12345678901234567890,"small":0.1}',
+  `{"text":"${"x".repeat(700)}"}`
+] as const
+
+const timestamps = [
+  "2026-11-22T10:00:00Z",
+  "2026-11-22T17:00:00.250+07:00",
+  "2026-11-22T09:59:59.999999Z"
+] as const
+
+const event = (publisher: number): fc.Arbitrary<PlannedEvent> =>
+  fc
+    .record({
+      topic: fc.constantFrom(...topics),
+      otherSpelling: fc.boolean(),
+      shared: fc.boolean(),
+      number: fc.nat(11),
+      // The content follows the key unless told otherwise, so that most repetitions are duplicates.
+      deviates: fc.constantFrom(0, 0, 0, 0, 0, 0, 1, 2),
+      timestamp: fc.constantFrom(...timestamps),
+      spaced: fc.boolean()
+    })
+    .map(({ topic, otherSpelling, shared, number, deviates, timestamp, spaced }) => {
+      const owner = shared ? "s" : `p${publisher}`
+      const payload = payloads[(number + (deviates === 1 ? 1 : 0)) % payloads.length] ?? payloads[0]
+      return {
+        topic: otherSpelling ? spellings[topic] : topic,
+        id: `${owner}-${number}`,
+        source: deviates === 2 ? "other" : `source-${number % 2}`,
+        timestamp,
+        payload: spaced ? payload.replaceAll(":", " : ").replaceAll(",", ", ") : payload
+      }
+    })
+
+const submission = (publisher: number): fc.Arbitrary<PlannedSubmission> =>
+  fc
+    .record({
+      events: fc.array(event(publisher), { minLength: 1, maxLength: requestEventsMax }),
+      batch: fc.constantFrom("array" as const, "envelope" as const, "lines" as const),
+      minimal: fc.constantFrom(false, false, false, true),
+      pauseMillis: fc.constantFrom(0, 1, 10, 100, 800)
+    })
+    .map(({ events, batch, minimal, pauseMillis }) => ({
+      events,
+      shape: events.length === 1 ? "one" : batch,
+      minimal,
+      pauseMillis
+    }))
+
+const publisher = (index: number): fc.Arbitrary<PlannedPublisher> =>
+  fc.record({
+    submissions: fc.array(submission(index), { minLength: 1, maxLength: 8 }),
+    attemptsMax: fc.constantFrom(0, 0, 0, 1, 3)
+  })
+
+const limits: fc.Arbitrary<PlannedLimits> = fc.record({
+  queueEventsMax: fc.constantFrom(64, 16, 8, requestEventsMax),
+  queueBytesMax: fc.constantFrom(1024 * 1024, 32 * 1024, 8 * 1024),
+  commitEventsMax: fc.constantFrom(64, 12, requestEventsMax),
+  publishSecondsMax: fc.constantFrom(10, 2),
+  windowRowsMax: fc.constantFrom(1000, 3, 1),
+  checkpointPages: fc.constantFrom(1000, 20, 4)
+})
+
+/** Plans of about fifty operations. */
+export const planArbitrary: fc.Arbitrary<Plan> = fc
+  .record({
+    publishers: fc.integer({ min: 1, max: 4 }),
+    readers: fc.array(
+      fc.record({
+        limit: fc.constantFrom(100, 1, 2, 5),
+        topic: fc.constantFrom(null, null, "app.>", "app.log", "*"),
+        pauseMillis: fc.constantFrom(1, 5, 40)
+      }),
+      { maxLength: 3 }
+    ),
+    observers: fc.array(
+      fc.record({
+        calls: fc.array(fc.constantFrom("stats", "topics", "conflicts", "lookup", "newest", "lines"), {
+          minLength: 1,
+          maxLength: 16
+        }),
+        pauseMillis: fc.constantFrom(1, 5, 40)
+      }),
+      { maxLength: 2 }
+    ),
+    outages: fc.array(
+      fc.record({
+        kind: fc.constantFrom("kill", "power cut", "power cut", "stop"),
+        afterMillis: fc.constantFrom(5, 20, 80, 300, 1500),
+        inOperation: fc.constantFrom(0, 0, 1, 2, 3, 5, 8, 13, 21),
+        downMillis: fc.constantFrom(1, 20, 400)
+      }),
+      { maxLength: 4 }
+    ),
+    lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "none", "none"),
+    limits
+  })
+  .chain(({ publishers, ...rest }) =>
+    fc
+      .tuple(...Array.from({ length: publishers }, (_, index) => publisher(index)))
+      .map((list): Plan => ({ publishers: list, ...rest }))
+  )
+
+/** The plan of a seed. */
+export const planOf = (seed: number): Plan => {
+  const [plan] = fc.sample(planArbitrary, { seed, numRuns: 1 })
+  if (plan === undefined) throw new Error("fast-check drew no plan")
+  return plan
+}

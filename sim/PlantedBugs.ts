@@ -1,0 +1,450 @@
+/**
+ * Planted bugs: each is a mistake that a capable engineer could make, as a small change to the text of `src/`, applied
+ * when the module is loaded. A simulator that does not find them proves nothing. Each names the guarantee by which it
+ * has to fall; and each must load and, unless it breaks ordinary traffic by its nature, pass a run without faults, or
+ * else anything at all would have found it.
+ */
+import type { Mutant } from "./loader/mutate.mjs"
+
+/** A planted bug. */
+export interface PlantedBug {
+  readonly name: string
+  readonly mistake: string
+  /** What the checker has to say of it. */
+  readonly guarantee: string
+  readonly changes: ReadonlyArray<Mutant>
+  /** Whether it shows without any fault; false by default. */
+  readonly showsInCalm?: boolean
+}
+
+const connection = "src/store/Connection.ts"
+const store = "src/store/SqlEventStore.ts"
+const consumer = "src/pipeline/Consumer.ts"
+const intake = "src/pipeline/Intake.ts"
+const migrations = "src/store/Migrations.ts"
+
+const change = (file: string, find: string, replace: string): Mutant => ({ file, find, replace })
+
+const commitStatement = `yield* connection.execute("COMMIT", [], undefined)`
+const checkpointAtOpen = `    yield* sql\`PRAGMA temp_store = MEMORY\`
+    yield* checkpoint(sql)
+`
+const readAlone = `      Effect.scoped(
+        Effect.flatMap(sql.reserve, (connection) =>
+          body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
+        )
+      )
+    ).pipe(Effect.catchAllCause(failure), lock.withPermits(1))`
+const appendToStore = "Effect.exit(store.append(events))"
+const storeAppend = "write((sql) => append(sql, events, now))"
+const settleEvents = "          events -= submission.events.length\n"
+const onConflict = "      ON CONFLICT (topic_id, event_id) DO NOTHING\n"
+const insertEvent =
+  "INSERT INTO event (offset, topic_id, event_id, timestamp, source, payload, sequence, origin, processed_at)"
+
+/** All of them. */
+export const plantedBugs: ReadonlyArray<PlantedBug> = [
+  {
+    name: "trap 1: synchronous stays NORMAL",
+    mistake: "no pragma after the driver's default, and the check does not look",
+    guarantee: "G1",
+    changes: [
+      change(connection, "    yield* sql`PRAGMA synchronous = FULL`\n", ""),
+      change(connection, "if (synchronous !== 2)", "if (synchronous > 2)")
+    ]
+  },
+  {
+    name: "trap 2: the connection stays in the transaction",
+    mistake: "nothing leaves the transaction after a failed COMMIT",
+    guarantee: "G7",
+    changes: [change(connection, "Effect.tapErrorCause(body(sql), () => mend(sql))", "body(sql)")]
+  },
+  {
+    name: "trap 3: a read inside another's transaction",
+    mistake: "a read lets the connection go before its statements run",
+    guarantee: "G5",
+    changes: [
+      change(
+        connection,
+        readAlone,
+        `      Effect.flatMap(Effect.scoped(sql.reserve), (connection) =>
+          body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
+        )
+    ).pipe(Effect.catchAllCause(failure))`
+      )
+    ]
+  },
+  {
+    name: "trap 4: recovered, not synced",
+    mistake: "no checkpoint after opening, and nothing else that syncs",
+    guarantee: "G5",
+    changes: [
+      change(connection, checkpointAtOpen, ""),
+      change(connection, "        yield* sql`UPDATE store SET opened = opened + 1`\n", "")
+    ]
+  },
+  {
+    name: "answer before commit",
+    mistake: "the outcomes are handed over as soon as they are known",
+    guarantee: "G1",
+    changes: [
+      change(connection, `import { Cause, Effect, Exit`, `import { Cause, Deferred, Effect, Exit`),
+      change(
+        connection,
+        `(body) => writing((sql) => transaction(sql, body))`,
+        `(body) =>
+          Effect.flatMap(Deferred.make(), (early) =>
+            Effect.zipRight(
+              Effect.forkDaemon(
+                writing((sql) => transaction(sql, (sql) => Effect.tap(body(sql), (value) => Deferred.succeed(early, value)))).pipe(
+                  Effect.onError((cause) => Deferred.failCause(early, cause))
+                )
+              ),
+              Deferred.await(early)
+            )
+          )`
+      )
+    ]
+  },
+  {
+    name: "no transaction",
+    mistake: "check, insert and count, each statement for itself",
+    guarantee: "G4",
+    changes: [change(connection, "writing((sql) => transaction(sql, body))", "writing(body)")]
+  },
+  {
+    name: "counters in another transaction",
+    mistake: "the books are moved after the events are committed",
+    guarantee: "G4",
+    changes: [
+      change(store, "received = received + ${events.length}", "received = received + 0"),
+      change(
+        store,
+        storeAppend,
+        `Effect.tap(${storeAppend}, () => write((sql) => sql\`UPDATE store SET received = received + \${events.length}\`))`
+      )
+    ]
+  },
+  {
+    name: "counters in memory",
+    mistake: "what was received is counted in the process",
+    guarantee: "G4",
+    changes: [
+      change(
+        store,
+        "  const { read, write } = connection\n",
+        "  const { read, write } = connection\n  let received = 0\n"
+      ),
+      change(store, "          received: books.received,", "          received,"),
+      change(
+        store,
+        storeAppend,
+        `Effect.tap(${storeAppend}, () => Effect.sync(() => { received += events.length }))`
+      )
+    ]
+  },
+  {
+    name: "restart resets a counter",
+    mistake: "a start begins to count conflicts anew",
+    guarantee: "G4",
+    changes: [change(connection, "SET opened = opened + 1`", "SET opened = opened + 1, conflicts = 0`")]
+  },
+  {
+    name: "key marked before the event is stored",
+    mistake: "the key is taken in one transaction, the content written in the next",
+    guarantee: "G3",
+    changes: [
+      change(
+        store,
+        storeAppend,
+        `Effect.tap(
+          write((sql) => Effect.map(append(sql, events.map((event) => ({ ...event, source: "?" })), now), (outcomes) =>
+            outcomes.map((each) => each.outcome === "conflict" ? { ...each, outcome: "duplicate" as const } : each))),
+          (outcomes) => write((sql) => Effect.forEach(outcomes, ({ outcome, offset }, index) =>
+            outcome === "stored" ? sql\`UPDATE event SET source = \${events[index]?.source ?? ""} WHERE offset = \${offset}\` : Effect.void))
+        )`
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "dedup by event_id alone",
+    mistake: "the topic is left out of the key",
+    guarantee: "G8",
+    changes: [
+      change(migrations, "UNIQUE (topic_id, event_id)", "UNIQUE (event_id)"),
+      change(store, onConflict, "      ON CONFLICT (event_id) DO NOTHING\n"),
+      change(
+        store,
+        "ON e.topic_id = k.value ->> 0 AND e.event_id = k.value ->> 1",
+        "ON e.event_id = k.value ->> 1"
+      ),
+      change(store, "`${topicId}/${eventId}`", "`${topicId < 0}/${eventId}`")
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "insert or replace",
+    mistake: "the last delivery wins",
+    guarantee: "G5",
+    changes: [
+      change(store, insertEvent, insertEvent.replace("INSERT", "INSERT OR REPLACE")),
+      change(store, onConflict, "")
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "offset from a counter in memory",
+    mistake: "the next offset is taken from the number of events at the start",
+    guarantee: "G7",
+    changes: [
+      change(
+        store,
+        "`SELECT last_offset, processed_at FROM store`",
+        "`SELECT (SELECT count(*) FROM event) AS last_offset, processed_at FROM store`"
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "results in the wrong order",
+    mistake: "the dropped ones are told after the stored ones",
+    guarantee: "G8",
+    changes: [
+      change(
+        "src/http/Publish.ts",
+        "results: outcomes",
+        `results: [...outcomes].sort((a, b) => Number(a.outcome !== "stored") - Number(b.outcome !== "stored"))`
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "a failed COMMIT answered as success",
+    mistake: "the error of COMMIT is thrown away",
+    guarantee: "G1",
+    changes: [
+      change(connection, commitStatement, `yield* Effect.ignore(connection.execute("COMMIT", [], undefined))`)
+    ]
+  },
+  {
+    name: "a failed COMMIT kills the consumer",
+    mistake: "the error ends the loop, and nobody watches it",
+    guarantee: "G7",
+    changes: [
+      change(consumer, appendToStore, "Effect.map(store.append(events), Exit.succeed)"),
+      change(
+        consumer,
+        "return { ended: Fiber.join(fiber) }",
+        "return { ended: Effect.async<void>(() => undefined) }"
+      )
+    ]
+  },
+  {
+    name: "a retry in the consumer that counts twice",
+    mistake: "the books are moved first, and both are tried again together",
+    guarantee: "G4",
+    changes: [
+      change(store, "received = received + ${events.length}", "received = received + 0"),
+      change(
+        store,
+        storeAppend,
+        `Effect.retry(Effect.zipRight(
+          write((sql) => sql\`UPDATE store SET received = received + \${events.length}\`), ${storeAppend}), { times: 3 })`
+      )
+    ]
+  },
+  {
+    name: "a failed batch appended again",
+    mistake: "the connection is rebuilt after a failure, and the batch is tried once more",
+    guarantee: "G4",
+    changes: [
+      change(consumer, appendToStore, "Effect.exit(Effect.retry(store.append(events), { times: 2 }))"),
+      change(connection, "if (Exit.isFailure(outside)) yield* disconnect", "yield* disconnect")
+    ]
+  },
+  {
+    name: "queue full answered as accepted",
+    mistake: "what does not fit is dropped, and the publisher thanked",
+    guarantee: "G1",
+    changes: [
+      change(
+        intake,
+        `if (events + offer.length > queueEventsMax) return new Overloaded({ bound: "events" })`,
+        `if (events + offer.length > queueEventsMax) {
+                return Effect.as(Deferred.succeed(outcomes, offer.map(() => ({ outcome: "duplicate" as const, offset: 1 }))), outcomes)
+              }`
+      )
+    ]
+  },
+  {
+    name: "drain forgets the last batch",
+    mistake: "a stop thanks for what still waits, and does not commit it",
+    guarantee: "G1",
+    changes: [
+      change("src/pipeline/Drain.ts", "        yield* Effect.exit(consumer.ended)\n", ""),
+      change(
+        consumer,
+        `        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))`,
+        `        yield* Effect.forEach(rest, ({ events, outcomes }) =>
+          Deferred.succeed(outcomes, events.map(() => ({ outcome: "duplicate" as const, offset: Number(cause === null) + 1 }))))`
+      )
+    ]
+  },
+  {
+    name: "duplicates inside a batch counted as stored",
+    mistake: "only what was stored before this batch counts as known",
+    guarantee: "G2",
+    changes: [
+      change(
+        store,
+        "      if (stored.has(offset)) {",
+        "      if (stored.has(offset) || stored.has(firsts.get(keyText(topicId, event.eventId))?.offset ?? 0)) {"
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "page boundary off by one",
+    mistake: "a full page says that it has looked at the whole window",
+    guarantee: "G5",
+    changes: [
+      change(
+        store,
+        "{ events, scannedTo: full.offset, end: false }",
+        "{ events, scannedTo: last, end: false }"
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "cursor inclusive",
+    mistake: "a page begins with the event at the cursor",
+    guarantee: "G5",
+    changes: [
+      change(
+        store,
+        "WHERE offset > ${after ?? 0} ORDER BY offset LIMIT",
+        "WHERE offset >= ${after ?? 0} ORDER BY offset LIMIT"
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "reading before commit",
+    mistake: "reads use the connection as it is, whoever is in a transaction",
+    guarantee: "G5",
+    changes: [
+      change(
+        connection,
+        "      yield* prepare(name, sql)\n",
+        `      yield* prepare(name, sql)
+      yield* Effect.scoped(Effect.map(sql.reserve, (raw) => { Object.assign(sql, { raw }) }))
+`
+      ),
+      change(
+        connection,
+        readAlone,
+        `      body(sql).pipe(
+        Effect.provideService(SqlClient.TransactionConnection, [(sql as unknown as { raw: never }).raw, 0])
+      )
+    ).pipe(Effect.catchAllCause(failure))`
+      )
+    ]
+  },
+  {
+    name: "conflict told as duplicate",
+    mistake: "the key alone decides",
+    guarantee: "G8",
+    changes: [change(store, "if (sameContent(first, event))", "if (sameContent(first, first))")],
+    showsInCalm: true
+  },
+  {
+    name: "topic normalised after the key is made",
+    mistake: "the spelling that was sent becomes part of the key",
+    guarantee: "G2",
+    changes: [change("src/domain/Topic.ts", "Option.some(text.toLowerCase())", "Option.some(text)")],
+    showsInCalm: true
+  },
+  {
+    name: "content compared without the source",
+    mistake: "only payloads are compared",
+    guarantee: "G8",
+    changes: [change("src/domain/Event.ts", "left.source === right.source && ", "")],
+    showsInCalm: true
+  },
+  {
+    name: "a neighbour's failure leaves a publisher waiting",
+    mistake: "only the first submission of a failed commit is told, and nothing ends the waiting",
+    guarantee: "G7",
+    changes: [
+      change(
+        consumer,
+        "      yield* fail(submissions, error)\n",
+        "      yield* fail(Chunk.take(submissions, 1), error)\n"
+      ),
+      change(
+        "src/http/Publish.ts",
+        "duration: `${settings.publishSecondsMax} seconds`",
+        "duration: `${settings.publishSecondsMax} days`"
+      )
+    ]
+  },
+  {
+    name: "two consumers at once",
+    mistake: "a second fiber takes from the same queue",
+    guarantee: "progress",
+    changes: [
+      change(
+        consumer,
+        "    const fiber = yield* run.pipe(",
+        "    yield* Effect.forkScoped(run)\n    const fiber = yield* run.pipe("
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "a submission split across commits",
+    mistake: "a commit takes so many events, wherever a submission ends",
+    guarantee: "G4",
+    changes: [
+      change(
+        consumer,
+        appendToStore,
+        `Effect.exit(Effect.zipWith(store.append(events.slice(0, 3)), store.append(events.slice(3)), (a, b) => [...a, ...b]))`
+      )
+    ]
+  },
+  {
+    name: "room given back twice",
+    mistake: "the Consumer gives back what the request gives back, too",
+    guarantee: "G6",
+    changes: [change(intake, "if (!offered) bytes -= held", "bytes -= held")],
+    showsInCalm: true
+  },
+  {
+    name: "room never given back",
+    mistake: "events that were committed still count as waiting",
+    guarantee: "G7",
+    changes: [change(intake, settleEvents, "")],
+    showsInCalm: true
+  },
+  {
+    name: "no Retry-After",
+    mistake: "an overloaded service does not say when to come back",
+    guarantee: "G6",
+    changes: [
+      change(
+        "src/http/Problems.ts",
+        `...(retry === undefined ? {} : { "retry-after": String(retry) })`,
+        `...(retry === undefined ? {} : {})`
+      )
+    ]
+  },
+  {
+    name: "processed_at follows the wall clock",
+    mistake: "a clock that is set back sets it back",
+    guarantee: "G5",
+    changes: [change(store, "Math.max(books.processed_at, now)", "Math.max(0, now)")]
+  }
+]

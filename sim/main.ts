@@ -1,0 +1,251 @@
+/**
+ * The command `npm run sim`: searches seeds for a run that breaks a guarantee, on every core, and tells the story of
+ * the first one it finds.
+ */
+import { type ChildProcess, fork } from "node:child_process"
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
+import { availableParallelism } from "node:os"
+import { join, relative } from "node:path"
+import { performance } from "node:perf_hooks"
+import { fileURLToPath } from "node:url"
+import { parseArgs } from "node:util"
+import { add, emptyTally, type Failure, runSeeds, type Tally } from "./Batch.ts"
+import { planOf } from "./Plan.ts"
+import { type Case, replay, runSeed, shrink } from "./Shrink.ts"
+import { neverHappened, runsForSometimes } from "./Sometimes.ts"
+import { tell } from "./Story.ts"
+import { describeSwarm, swarmOf } from "./Swarm.ts"
+
+const help = `npm run sim -- [options]: runs the service in a simulated world and looks for broken guarantees.
+
+  --seed S        the first seed; the run of a seed is always the same (default: drawn from the clock)
+  --runs N        how many seeds to try
+  --seconds N     how long to search (default: 60, unless --runs is given)
+  --jobs N        worker processes (default: one for each core)
+  --digest        print the digest of each run; two runs of one seed must agree in it
+  --replay FILE   carry out a kept case again and tell its story
+  --verbose       with one run: its plan, its rates and its whole timeline
+  --keep FOLDER   where a failure is written (default: sim/failures)
+  --help          this page
+
+Examples
+  npm run sim                                    a minute's worth of new seeds
+  npm run sim -- --seed 7 --runs 1 --verbose     one run, in full
+  npm run sim -- --seconds 1800                  half an hour
+  npm run sim -- --replay sim/failures/G1-42.json
+
+It ends with code 0 if nothing was broken, 1 if something was, 2 if it was called wrongly.
+`
+
+const print = (...lines: ReadonlyArray<string>): void => void process.stdout.write(`${lines.join("\n")}\n`)
+
+class UsageError extends Error {}
+
+const wholeNumber = (name: string, text: string | undefined, most = 2 ** 31 - 1): number | undefined => {
+  if (text === undefined) return undefined
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 0 || value > most) {
+    throw new UsageError(`--${name} is ${JSON.stringify(text)}, but must be a whole number from 0 to ${most}`)
+  }
+  return value
+}
+
+const readOptions = () => {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: "string" },
+      runs: { type: "string" },
+      seconds: { type: "string" },
+      jobs: { type: "string" },
+      digest: { type: "boolean", default: false },
+      replay: { type: "string" },
+      verbose: { type: "boolean", default: false },
+      keep: { type: "string", default: "sim/failures" },
+      worker: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false }
+    }
+  })
+  const runs = wholeNumber("runs", values.runs)
+  return {
+    ...values,
+    seed: wholeNumber("seed", values.seed) ?? Math.floor(Date.now() / 1000) % 1_000_000_000,
+    runs: runs ?? Number.POSITIVE_INFINITY,
+    seconds: wholeNumber("seconds", values.seconds) ?? (runs === undefined ? 60 : Number.POSITIVE_INFINITY),
+    jobs: Math.max(1, wholeNumber("jobs", values.jobs, 256) ?? availableParallelism())
+  }
+}
+
+type Options = ReturnType<typeof readOptions>
+
+// ---------- workers ----------
+
+/** What a worker is asked for: the runs of so many seeds from one on. */
+interface Assignment {
+  readonly from: number
+  readonly runs: number
+}
+
+const seedsPerAssignment = 10
+
+const work = (): void => {
+  process.on("message", ({ from, runs }: Assignment) => void process.send?.(runSeeds(from, runs)))
+  process.on("disconnect", () => process.exit(0))
+}
+
+/** Hands out seeds to workers until time or seeds run out, or something is broken. */
+const search = (options: Options, progress: (tally: Tally) => void): Promise<Tally> =>
+  new Promise((resolve, reject) => {
+    const startedAt = performance.now()
+    const workers: Array<ChildProcess> = []
+    let tally = emptyTally
+    let assigned = 0
+    let busy = 0
+    const over = () =>
+      assigned >= options.runs ||
+      tally.failures.length > 0 ||
+      performance.now() - startedAt > options.seconds * 1000
+    const assign = (worker: ChildProcess) => {
+      if (over()) return worker.disconnect()
+      const runs = Math.min(seedsPerAssignment, options.runs - assigned)
+      worker.send({ from: options.seed + assigned, runs } satisfies Assignment)
+      assigned += runs
+      busy++
+    }
+    const finish = () => {
+      if (busy > 0) return
+      for (const worker of workers) if (worker.connected) worker.disconnect()
+      resolve(tally)
+    }
+    process.once("SIGINT", () => {
+      for (const worker of workers) worker.kill()
+      resolve(tally)
+    })
+    for (let job = 0; job < Math.min(options.jobs, options.runs); job++) {
+      const worker = fork(fileURLToPath(import.meta.url), ["--worker"])
+      workers.push(worker)
+      worker.on("message", (seen: Tally) => {
+        busy--
+        tally = add(tally, options.digest ? seen : { ...seen, digests: {} })
+        if (options.digest)
+          for (const [seed, digest] of Object.entries(seen.digests)) print(`${seed} ${digest}`)
+        progress(tally)
+        assign(worker)
+        finish()
+      })
+      worker.on("error", reject)
+      worker.on("exit", (code) => {
+        if (code !== 0 && code !== null) reject(new Error(`a worker ended with code ${code}`))
+      })
+      assign(worker)
+    }
+    finish()
+  })
+
+// ---------- reports ----------
+
+const makeProgress = (startedAt: number) => {
+  let printedAt = startedAt
+  return (tally: Tally): void => {
+    const now = performance.now()
+    const terminal = process.stdout.isTTY
+    if (now - printedAt < (terminal ? 500 : 10_000)) return
+    printedAt = now
+    const seconds = (now - startedAt) / 1000
+    const line = `${Math.round(seconds)} s: ${tally.runs} runs, ${(tally.runs / seconds).toFixed(1)} a second, ${tally.operations} operations, ${tally.restarts} restarts`
+    process.stdout.write(terminal ? `\r${line}\u001b[K` : `${line}\n`)
+  }
+}
+
+const table = (tally: Tally, seconds: number, jobs: number): ReadonlyArray<string> => {
+  const counts = Object.entries(tally.counts).sort(([left], [right]) => (left < right ? -1 : 1))
+  const rows: ReadonlyArray<readonly [string, string]> = [
+    ["runs", String(tally.runs)],
+    ["runs per second", `${(tally.runs / seconds).toFixed(1)} with ${jobs} workers`],
+    ["operations", `${tally.operations}, ${(tally.operations / Math.max(1, tally.runs)).toFixed(0)} a run`],
+    ["restarts", String(tally.restarts)],
+    ["virtual time survived", `${(tally.virtualMillis / 3_600_000).toFixed(1)} h`],
+    ...counts.map(([name, times]) => [name, String(times)] as const)
+  ]
+  const width = Math.max(...rows.map(([name]) => name.length))
+  return rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`)
+}
+
+const writeCase = (folder: string, kept: Case): string => {
+  mkdirSync(folder, { recursive: true })
+  const file = join(folder, `${kept.guarantee}-${kept.seed}.json`)
+  writeFileSync(file, `${JSON.stringify(kept, undefined, 1)}\n`)
+  return relative(process.cwd(), file)
+}
+
+const report = ({ seed, guarantee, detail }: Failure, folder: string): void => {
+  print("", `seed ${seed} breaks ${guarantee}: ${detail}`, "looking for the smallest run that does ...")
+  const plan = planOf(seed)
+  const kept = shrink(seed, runSeed(seed, plan), plan, { executionsMax: 3000, secondsMax: 120 })
+  print("", ...tell(kept, writeCase(folder, kept)))
+}
+
+// ---------- commands ----------
+
+const replayFile = (file: string, verbose: boolean): boolean => {
+  const kept = JSON.parse(readFileSync(file, "utf8")) as Case
+  const { violations, digest } = replay(kept)
+  const broken = violations.some(({ guarantee }) => guarantee === kept.guarantee)
+  if (broken || verbose) print(...tell(kept, file), "")
+  print(
+    `digest ${digest}`,
+    broken ? `${kept.guarantee} is broken` : `${kept.guarantee} holds: the case is mended`
+  )
+  return !broken
+}
+
+const runOne = ({ seed, keep }: Options): boolean => {
+  const plan = planOf(seed)
+  print(`rates: ${describeSwarm(swarmOf(seed))}`, "plan:", JSON.stringify(plan, undefined, 1))
+  const result = runSeed(seed, plan, true)
+  print(...result.notes.map(({ micros, text }) => `  ${(micros / 1000).toFixed(3).padStart(10)} ms  ${text}`))
+  print(`digest ${result.digest}, ${result.operations} operations, ${result.starts} starts`)
+  const [violation] = result.violations
+  if (violation !== undefined) report({ seed, ...violation }, keep)
+  return violation === undefined
+}
+
+const searchSeeds = async (options: Options): Promise<boolean> => {
+  const startedAt = performance.now()
+  print(`seeds from ${options.seed} on, ${options.jobs} workers`)
+  const tally = await search(options, makeProgress(startedAt))
+  const seconds = (performance.now() - startedAt) / 1000
+  if (process.stdout.isTTY) print("")
+  print(...table(tally, seconds, options.jobs))
+  const never = tally.runs >= runsForSometimes ? neverHappened(tally.counts) : []
+  if (never.length > 0) print("", `NEVER HAPPENED in ${tally.runs} runs: ${never.join("; ")}`)
+  const [failure] = tally.failures
+  if (failure !== undefined) report(failure, options.keep)
+  else if (never.length === 0) print("", "no guarantee was broken")
+  return failure === undefined && never.length === 0
+}
+
+const main = async (): Promise<number> => {
+  try {
+    const options = readOptions()
+    if (options.help) {
+      print(help)
+      return 0
+    }
+    if (options.worker) {
+      work()
+      return -1
+    }
+    if (options.replay !== undefined) return replayFile(options.replay, options.verbose) ? 0 : 1
+    if (options.verbose && options.runs === 1) return runOne(options) ? 0 : 1
+    return (await searchSeeds(options)) ? 0 : 1
+  } catch (error) {
+    const usage =
+      error instanceof UsageError || (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS")
+    if (!usage && (error as NodeJS.ErrnoException).code !== "ENOENT") throw error
+    process.stderr.write(`sim: ${(error as Error).message}\nTry: npm run sim -- --help\n`)
+    return 2
+  }
+}
+
+const code = await main()
+if (code >= 0) process.exit(code)
