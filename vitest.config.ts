@@ -1,10 +1,22 @@
 import { defineConfig } from "vitest/config"
+import { simulated } from "./sim/loader/vitest.ts"
 
+const common = { testTimeout: 60_000, hookTimeout: 60_000 }
+
+// The simulator's tests see a simulated database driver, all others the real one.
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    globalSetup: "test/support/build.ts",
-    testTimeout: 60_000,
-    hookTimeout: 60_000
+    projects: [
+      {
+        test: {
+          ...common,
+          name: "service",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/sim/**"],
+          globalSetup: "test/support/build.ts"
+        }
+      },
+      { plugins: [simulated()], test: { ...common, name: "simulator", include: ["test/sim/**/*.test.ts"] } }
+    ]
   }
 })

@@ -152,6 +152,8 @@ const getPage = (stage: Stage, process: Process, parameters: PageParameters, rea
 export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
   Effect.gen(function* () {
     let after: number | undefined
+    // Where nothing new comes, a reader asks less and less often.
+    let pauseMillis = plan.pauseMillis
     for (;;) {
       const last = stage.published()
       const parameters = { limit: plan.limit, topic: plan.topic ?? undefined, after }
@@ -159,6 +161,8 @@ export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
       // A reader whose cursor is refused has nothing to go on with; the checker sees the refusal.
       if (answer._tag === "Some" && answer.value.status === 422) return
       const page = answer._tag === "Some" && answer.value.status === 200 ? pageOf(answer.value) : undefined
+      pauseMillis =
+        page === undefined || page.next === after ? Math.min(pauseMillis * 2, 1000) : plan.pauseMillis
       if (page !== undefined) {
         after = page.next
         if (page.more) {
@@ -167,7 +171,7 @@ export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
         }
         if (last) return
       }
-      yield* Effect.sleep(Duration.millis(plan.pauseMillis))
+      yield* Effect.sleep(Duration.millis(pauseMillis))
     }
   })
 

@@ -29,6 +29,8 @@ export interface DiskFaults {
   readonly syncDropsDirty: number
   /** Per write that would make a file longer: the disk is full from here on, for a while. */
   readonly full: number
+  /** Per ROLLBACK that fails and leaves its transaction open; the driver's own fault, see `BetterSqlite3`. */
+  readonly rollbackError: number
   readonly lostWrite: number
   readonly tornWrite: number
   readonly lostTruncate: number
@@ -44,6 +46,7 @@ export const noDiskFaults: DiskFaults = {
   syncError: 0,
   syncDropsDirty: 0,
   full: 0,
+  rollbackError: 0,
   lostWrite: 0,
   tornWrite: 0,
   lostTruncate: 0,
@@ -155,7 +158,7 @@ export class Disk {
 
   /** Asks whether this call fails, and counts it. @internal */
   fails(
-    kind: "openError" | "readError" | "writeError" | "syncError" | "syncDropsDirty",
+    kind: "openError" | "readError" | "writeError" | "syncError" | "syncDropsDirty" | "rollbackError",
     file: string
   ): boolean {
     const failed = this.stream(kind, file).chance(this.faults[kind])

@@ -23,6 +23,7 @@ export const sometimes: ReadonlyArray<string> = [
   "disk: syncError",
   "disk: syncDropsDirty",
   "disk: full",
+  "disk: rollbackError",
   "network: requestLost",
   "network: answerLost",
   "network: duplicated",

@@ -47,7 +47,9 @@ const ask = (
 const describe = (status: FiberStatus.FiberStatus | undefined): string => {
   if (status === undefined || FiberStatus.isRunning(status)) return "is running"
   if (FiberStatus.isDone(status)) return "is done"
-  const blocker = FiberId.threadName(status.blockingOn)
+  // Where an operation does not say what it waits for, Effect leaves nothing here, whatever the type says.
+  const blockingOn = status.blockingOn as FiberId.FiberId | null
+  const blocker = blockingOn === null ? "" : FiberId.threadName(blockingOn)
   return blocker === "" ? "waits" : `waits for what ${blocker} made`
 }
 

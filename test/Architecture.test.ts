@@ -104,7 +104,7 @@ describe("the house", () => {
     }
     const imports = Object.values(sources).flatMap(importsOf)
     expect(imports).toContain("../pipeline/Intake.ts")
-    expect(imports).toContain("@effect/platform-node")
+    expect(imports).toContain("@effect/platform-node/NodeHttpServer")
     expect(imports.filter((name) => name.startsWith(".") && !name.endsWith(".ts"))).toEqual([])
   })
 

@@ -10,7 +10,7 @@ import { getOrMake } from "./Rising.ts"
 export interface ProgressBounds {
   /** How long anything may take that was begun after the faults had stopped, or was still under way then. */
   readonly progressMicrosMax: number
-  /** Whether a start may fail while there are faults; true by default. */
+  /** Whether a start may fail that was begun while there were faults; true by default. */
   readonly startMayFail?: boolean | undefined
 }
 
@@ -98,7 +98,7 @@ const checkServers = (
     starting.delete(server)
     if (change === "ready" && began !== undefined && isLate(began.at, at)) {
       report.add("G7", `${server} was not ready until ${at}`, index)
-    } else if (change === "failed" && (!startMayFail || (calm !== undefined && at > calm))) {
+    } else if (change === "failed" && (!startMayFail || (calm !== undefined && (began?.at ?? at) > calm))) {
       report.add("G7", `${server} did not start: ${detail ?? "it does not say why"}`, index)
     }
   }
