@@ -34,7 +34,7 @@ const readAlone = `      Effect.scoped(
           body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
         )
       )
-    ).pipe(Effect.catchAllCause(failure), lock.withPermits(1))`
+    ).pipe(Effect.catchAllCause(failure), alone)`
 const appendToStore = "Effect.exit(store.append(events))"
 const storeAppend = "write((sql) => append(sql, events, now))"
 const settleEvents = "          events -= submission.events.length\n"
@@ -446,5 +446,13 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     mistake: "a clock that is set back sets it back",
     guarantee: "G5",
     changes: [change(store, "Math.max(books.processed_at, now)", "Math.max(0, now)")]
+  },
+  {
+    name: "a reader that goes away keeps the connection",
+    mistake: "the wait for the connection can be interrupted, also when its turn has just come",
+    guarantee: "progress",
+    changes: [
+      change(connection, "Effect.uninterruptible(lock.withPermits(1)(use))", "lock.withPermits(1)(use)")
+    ]
   }
 ]

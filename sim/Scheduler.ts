@@ -39,7 +39,9 @@ export interface Leak {
  * Operations a fiber may run before it is preempted; the first is as good as never. The gap between a check and
  * the act that relies on it is a few operations wide, and only a dense row of small numbers falls into it.
  */
-const quanta = [2048, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96] as const
+const quanta = [
+  2048, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 144, 216, 324
+] as const
 /** Steps of other fibers that a woken fiber sits out. */
 const delays = [0, 1, 5, 20, 80] as const
 /** What a step costs, in microseconds: mostly little, now and then a stall. */

@@ -52,8 +52,8 @@ export const swarmOf = (seed: number): Swarm => {
   })
   const scheduler = drawRates(choices, {
     sched: [0, 0.2, 0.6, 1],
-    quantum: [0, 0.05, 0.2, 0.5],
-    delay: [0, 0.02, 0.1, 0.3],
+    quantum: [0, 0.1, 0.5, 1, 1],
+    delay: [0, 0.05, 0.2, 0.5],
     cost: [0.2, 0.5, 1]
   })
   return { disk, network, scheduler, wallJumps: choices.oneOf("rate/wallJumps", [0, 0, 0.01, 0.05]) }

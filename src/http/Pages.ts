@@ -27,7 +27,9 @@ export const layer = HttpApiBuilder.Router.use((router) =>
         return yield* HttpRouter.toHttpApp(yield* Context.get(built, HttpApiBuilder.Router).router)
       }).pipe(Effect.provideService(HttpApi.Api, api))
     )
-    yield* router.get(documentPath, Effect.flatten(app))
-    yield* router.get(pagePath, Effect.flatten(app))
+    // Who goes away while the pages are made must not leave them unmade for everyone else.
+    const served = Effect.flatten(Effect.uninterruptible(app))
+    yield* router.get(documentPath, served)
+    yield* router.get(pagePath, served)
   })
 )

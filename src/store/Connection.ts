@@ -290,6 +290,13 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
       trouble = error
     })
 
+  /**
+   * Holds the connection for one use. It cannot be interrupted, not even while it waits: a permit that is granted to a
+   * fiber which is interrupted before it runs is lost for good, and with it the connection for everyone.
+   */
+  const alone = <A, E>(use: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.uninterruptible(lock.withPermits(1)(use))
+
   const read: Connection["read"] = (body) =>
     Effect.flatMap(current, (sql) =>
       Effect.scoped(
@@ -297,7 +304,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
           body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
         )
       )
-    ).pipe(Effect.catchAllCause(failure), lock.withPermits(1))
+    ).pipe(Effect.catchAllCause(failure), alone)
 
   /** Runs what writes, takes note of how that went, and leaves no transaction open. */
   const writing = <A>(body: Statements<A>) =>
@@ -307,8 +314,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
         onFailure: (error) => note(error),
         onSuccess: () => note(undefined)
       }),
-      Effect.uninterruptible,
-      lock.withPermits(1)
+      alone
     )
 
   const write: Connection["write"] = (body) => writing((sql) => transaction(sql, body))
@@ -320,7 +326,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
   ).pipe(Effect.asVoid)
 
   yield* Effect.acquireRelease(connectAndPrepare, () =>
-    lock.withPermits(1)(
+    alone(
       Effect.gen(function* () {
         closed = true
         if (session !== undefined) yield* Effect.exit(checkpoint(session.sql))
