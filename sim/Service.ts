@@ -69,7 +69,8 @@ const service = (world: World, process: Process, limits: PlannedLimits) =>
       windowRowsMax: limits.windowRowsMax,
       windowBytesMax: 2000,
       pageStepsMax: 4,
-      pageBytesMax: 3000
+      pageBytesMax: 3000,
+      streamBytesMax: 1000
     }),
     Effect.provide(Logger.add(countingLogger(world)))
   )

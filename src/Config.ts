@@ -17,6 +17,8 @@ export interface SettingsShape {
   readonly requestEventsMax: number
   readonly requestBytesMax: number
   readonly eventBytesMax: number
+  /** Answers to readers that are under way, until they are sent. */
+  readonly readBytesMax: number
   /** How long a request's headers may take to arrive. */
   readonly headersSecondsMax: number
   /** How long a whole request may take to arrive. */
@@ -143,10 +145,17 @@ export const definitions: Definitions = {
     "SEKALI_REQUEST_BYTES_MAX",
     16 * mebibyte,
     kibibyte,
-    1024 * mebibyte,
+    256 * mebibyte,
     "bytes of one request's body"
   ),
   eventBytesMax: whole("SEKALI_EVENT_BYTES_MAX", mebibyte, 256, 64 * mebibyte, "bytes of one event"),
+  readBytesMax: whole(
+    "SEKALI_READ_BYTES_MAX",
+    64 * mebibyte,
+    kibibyte,
+    64 * 1024 * mebibyte,
+    "bytes of answers to readers that may be under way"
+  ),
   headersSecondsMax: seconds("SEKALI_HEADERS_SECONDS_MAX", 10, "time for a request's headers to arrive"),
   requestSecondsMax: seconds("SEKALI_REQUEST_SECONDS_MAX", 30, "time for a whole request to arrive"),
   publishSecondsMax: seconds("SEKALI_PUBLISH_SECONDS_MAX", 10, "time in which a publish is answered"),
@@ -229,6 +238,8 @@ export class ReadingLimits extends Context.Reference<ReadingLimits>()("sekali/Re
     /** Steps that a page takes, before it leaves the rest to the next call. */
     pageStepsMax: 20,
     /** Bytes of payload in a page, unless a single event has more. */
-    pageBytesMax: 4 * mebibyte
+    pageBytesMax: 4 * mebibyte,
+    /** Bytes of payload that a stream holds at a time, unless a single event has more. */
+    streamBytesMax: mebibyte / 4
   })
 }) {}

@@ -46,6 +46,7 @@ describe("without any setting", () => {
       requestEventsMax: 10_000,
       requestBytesMax: 16 * 1024 * 1024,
       eventBytesMax: 1024 * 1024,
+      readBytesMax: 64 * 1024 * 1024,
       headersSecondsMax: 10,
       requestSecondsMax: 30,
       publishSecondsMax: 10,

@@ -38,17 +38,21 @@ export class MalformedBody extends Data.TaggedError("MalformedBody")<{ readonly 
   }
 }
 
-/** Members or query parameters that are missing, wrong or unknown: every one of them. */
+/** No more faults than this are looked for and told: an answer must not outgrow its request. */
+export const faultsMax = 1000
+
+/** Members or query parameters that are missing, wrong or unknown: every one of them, up to `faultsMax`. */
 export class InvalidInput extends Data.TaggedError("InvalidInput")<{
   readonly errors: ReadonlyArray<Fault>
 }> {
   get problem(): Problem {
     const count = this.errors.length
+    const more = count >= faultsMax ? " or more" : ""
     return {
       status: 422,
       type: "invalid-input",
       title: "The input is not valid",
-      detail: `${count === 1 ? "1 fault" : `${count} faults`}; nothing was stored.`,
+      detail: `${count === 1 ? "1 fault" : `${count}${more} faults`}; nothing was stored.`,
       errors: this.errors
     }
   }
@@ -117,6 +121,14 @@ export class Overloaded extends Data.TaggedError("Overloaded")<{ readonly bound:
   get problem(): Problem {
     const detail = `The queue is full, counted in ${this.bound}. Nothing of this request was stored; send it again.`
     return unavailable("overloaded", "The queue is full", detail, 1)
+  }
+}
+
+/** Too many bytes of answers to readers are under way (G6). */
+export class ReadersOverloaded extends Data.TaggedError("ReadersOverloaded") {
+  get problem(): Problem {
+    const detail = "Too many answers to readers are under way; ask again."
+    return unavailable("readers-overloaded", "Too many answers under way", detail, 1)
   }
 }
 
@@ -200,6 +212,7 @@ export type CallError =
   | NotFound
   | MethodNotAllowed
   | Overloaded
+  | ReadersOverloaded
   | Draining
   | WaitedTooLong
   | StoreError

@@ -35,10 +35,10 @@ const zero = 0x30
 
 const isSpace = (code: number): boolean => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
 
-/** The first position from `at` on that is not white space. */
-export const skipSpace = (text: string, at: number): number => {
+/** The first position from `at` on that is not white space, or `end`. */
+export const skipSpace = (text: string, at: number, end = text.length): number => {
   let position = at
-  while (isSpace(text.charCodeAt(position))) position++
+  while (position < end && isSpace(text.charCodeAt(position))) position++
   return position
 }
 
@@ -81,11 +81,18 @@ export const extentAt = (text: string, at: number): Extent => {
 const endsScalar = (code: number): boolean =>
   code === comma || code === closeBrace || code === closeBracket || isSpace(code)
 
-/** The members of the object that begins at `at`, in the order of the text, a repeated name each time it stands there. */
-export const membersAt = (text: string, at: number): ReadonlyArray<Member> => {
+/**
+ * The members of the object that begins at `at`, in the order of the text, a repeated name each time it stands there;
+ * no more than the first `membersMax`.
+ */
+export const membersAt = (
+  text: string,
+  at: number,
+  membersMax = Number.POSITIVE_INFINITY
+): ReadonlyArray<Member> => {
   const members: Array<Member> = []
   let position = skipSpace(text, at + 1)
-  while (text.charCodeAt(position) !== closeBrace) {
+  while (members.length < membersMax && text.charCodeAt(position) !== closeBrace) {
     const { name, valueAt } = nameAt(text, position)
     const value = extentAt(text, valueAt)
     members.push({ name, value })

@@ -108,7 +108,8 @@ const Timestamp = Schema.String.annotations({ message: mustBe(timestampRule) }).
   })
 )
 
-const sequenceRule = "a whole number from 0 to 9007199254740991"
+/** What a sequence must be, for people. */
+export const sequenceRule = "a whole number from 0 to 9007199254740991"
 
 const Sequence = Schema.Number.annotations({ message: mustBe(sequenceRule) }).pipe(
   Schema.filter((value) => Number.isSafeInteger(value) && value >= 0, {
@@ -417,7 +418,7 @@ export const problems = {
   invalid: problem(
     422,
     "Invalid",
-    "Members or parameters are missing, wrong or unknown; every fault is named.",
+    "Members or parameters are missing, wrong or unknown; every fault is named, up to 1,000.",
     {
       errors: Schema.Array(FaultAnswer)
     }

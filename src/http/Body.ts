@@ -40,6 +40,9 @@ const bodyType = (header: string | undefined): Effect.Effect<BodyType, Unsupport
   return Effect.succeed(type)
 }
 
+/** A body of no more bytes than this is read in one piece. */
+const smallBodyBytes = 64 * 1024
+
 /** Reads the body of a publish. */
 export const readBody = (
   request: HttpServerRequest.HttpServerRequest,
@@ -58,8 +61,11 @@ export const readBody = (
     const length = request.headers["content-length"]
     const known = length === undefined ? undefined : Number(length)
     if (known !== undefined && known > requestBytesMax) return yield* tooLarge()
-    const room = yield* intake.admit(known ?? 0)
-    if (known !== undefined) {
+    // A small body takes its room at once. For a large one it is taken as it arrives, so that a few clients that
+    // promise much and send little cannot keep everyone else out.
+    const small = known !== undefined && known <= smallBodyBytes
+    const room = yield* intake.admit(small ? known : 0)
+    if (small) {
       const bytes = yield* request.arrayBuffer.pipe(
         HttpIncomingMessage.withMaxBodySize(Option.none()),
         Effect.mapError(() => new MalformedBody({ detail: "The body did not arrive." }))
@@ -69,7 +75,7 @@ export const readBody = (
     return { type, bytes: yield* readChunks(request, room, requestBytesMax, tooLarge), room }
   })
 
-// A body whose length is not known takes room as it grows. Once it is refused, what is still to come is read and
+// A body that is large, or whose length is not known, takes room as it grows. Once it is refused, what is still to come is read and
 // thrown away: to stop reading would break the connection off before the refusal could leave.
 const readChunks = (
   request: HttpServerRequest.HttpServerRequest,

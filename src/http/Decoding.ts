@@ -5,7 +5,7 @@
  */
 import { Either, Option, ParseResult, Schema } from "effect"
 import type { SettingsShape } from "../Config.ts"
-import { type Fault, InvalidInput, MalformedBody, TooLarge } from "../domain/Errors.ts"
+import { type Fault, faultsMax, InvalidInput, MalformedBody, TooLarge } from "../domain/Errors.ts"
 import type { Event } from "../domain/Event.ts"
 import {
   compactAt,
@@ -14,10 +14,11 @@ import {
   extentAt,
   jsonDepthMax,
   membersAt,
+  sameJson,
   skipSpace
 } from "../domain/Json.ts"
 import { parseTimestamp } from "../domain/Timestamp.ts"
-import { PublishedEvent, strict } from "./Api.ts"
+import { PublishedEvent, sequenceRule, strict } from "./Api.ts"
 import { faultsOf, pointerOf } from "./Problems.ts"
 
 /** The types of body that are read. */
@@ -50,11 +51,10 @@ export const decodeBody = (
       try: () => utf8.decode(bytes),
       catch: () => new MalformedBody({ detail: "The body is not UTF-8." })
     })
-    const candidates = yield* type === "json" ? fromJson(text) : fromLines(text)
-    if (candidates.length > limits.requestEventsMax) {
-      const detail = `${candidates.length} events in one request; at most ${limits.requestEventsMax} are taken.`
-      return yield* Either.left(new TooLarge({ detail }))
-    }
+    const { requestEventsMax } = limits
+    const candidates = yield* type === "json"
+      ? fromJson(text, requestEventsMax)
+      : fromLines(text, requestEventsMax)
     for (const { text, extent, path } of candidates) {
       if (!exceeds(text, extent, limits.eventBytesMax)) continue
       const where = path.length === 0 ? "The event" : `The event at ${pointerOf(path)}`
@@ -66,8 +66,9 @@ export const decodeBody = (
     const events: Array<Event> = []
     for (const candidate of candidates) {
       const decoded = decodeEvent(candidate)
-      if (Either.isLeft(decoded)) faults.push(...decoded.left)
-      else events.push(decoded.right)
+      if (Either.isRight(decoded)) events.push(decoded.right)
+      else faults.push(...decoded.left.slice(0, faultsMax - faults.length))
+      if (faults.length >= faultsMax) break
     }
     return faults.length > 0 ? yield* Either.left(new InvalidInput({ errors: faults })) : events
   })
@@ -81,32 +82,39 @@ const parseJson = (text: string, where: string): Either.Either<unknown, Malforme
 const invalid = (pointer: string, detail: string): Either.Either<never, InvalidInput> =>
   Either.left(new InvalidInput({ errors: [{ pointer, detail }] }))
 
+const tooMany = (eventsMax: number): Either.Either<never, TooLarge> =>
+  Either.left(new TooLarge({ detail: `More than ${eventsMax} events in one request.` }))
+
 const isArray = (value: unknown): value is ReadonlyArray<unknown> => Array.isArray(value)
 
+// What a body holds is counted before anything is made of it.
 const elements = (
   text: string,
   at: number,
   values: ReadonlyArray<unknown>,
-  path: ReadonlyArray<PropertyKey>
-) =>
-  values.length === 0
-    ? invalid(pointerOf(path), "must hold at least one event")
-    : Either.right(
-        elementsAt(text, at).map(
-          (extent, index): Candidate => ({ text, extent, value: values[index], path: [...path, index] })
-        )
-      )
+  path: ReadonlyArray<PropertyKey>,
+  eventsMax: number
+): Either.Either<ReadonlyArray<Candidate>, InvalidInput | TooLarge> => {
+  if (values.length === 0) return invalid(pointerOf(path), "must hold at least one event")
+  if (values.length > eventsMax) return tooMany(eventsMax)
+  const extents = elementsAt(text, at)
+  return Either.right(
+    extents.map(
+      (extent, index): Candidate => ({ text, extent, value: values[index], path: [...path, index] })
+    )
+  )
+}
 
 // One event, an array of events, or an envelope; an object is an envelope if it has a member `events`.
-const fromJson = (text: string): Either.Either<ReadonlyArray<Candidate>, MalformedBody | InvalidInput> =>
+const fromJson = (text: string, eventsMax: number): Either.Either<ReadonlyArray<Candidate>, Refusal> =>
   Either.gen(function* () {
     const value = yield* parseJson(text, "The body")
     const start = skipSpace(text, 0)
-    if (isArray(value)) return yield* elements(text, start, value, [])
+    if (isArray(value)) return yield* elements(text, start, value, [], eventsMax)
     if (typeof value !== "object" || value === null || !Object.hasOwn(value, "events")) {
       return [{ text, extent: extentAt(text, start), value, path: [] }]
     }
-    const members = membersAt(text, start)
+    const members = membersAt(text, start, faultsMax)
     const others = members.filter(({ name }) => name !== "events")
     const batches = members.filter(({ name }) => name === "events")
     const faults = others.map(({ name }) => ({ pointer: pointerOf([name]), detail: "is not known here" }))
@@ -114,20 +122,29 @@ const fromJson = (text: string): Either.Either<ReadonlyArray<Candidate>, Malform
     const batch = batches[0]
     const events = (value as { readonly events: unknown }).events
     if (!isArray(events)) faults.push({ pointer: "/events", detail: "must be an array of events" })
+    // An envelope with so many members that its events were not reached has faults enough.
     if (faults.length > 0 || batch === undefined || !isArray(events)) {
       return yield* Either.left(new InvalidInput({ errors: faults }))
     }
-    return yield* elements(text, batch.value.start, events, ["events"])
+    return yield* elements(text, batch.value.start, events, ["events"], eventsMax)
   })
 
 // Lines are counted as they stand in the body, blank ones too, from 0 as in every other pointer.
-const fromLines = (body: string): Either.Either<ReadonlyArray<Candidate>, MalformedBody | InvalidInput> =>
+const fromLines = (body: string, eventsMax: number): Either.Either<ReadonlyArray<Candidate>, Refusal> =>
   Either.gen(function* () {
     const candidates: Array<Candidate> = []
-    for (const [index, text] of body.split("\n").entries()) {
-      if (/^[ \t\r]*$/.test(text)) continue
+    let from = 0
+    for (let index = 0; from < body.length; index++) {
+      const found = body.indexOf("\n", from)
+      const end = found === -1 ? body.length : found
+      const start = skipSpace(body, from, end)
+      const line = from
+      from = end + 1
+      if (start >= end) continue
+      if (candidates.length === eventsMax) return yield* tooMany(eventsMax)
+      const text = body.slice(line, end)
       const value = yield* parseJson(text, `Line ${index + 1}`)
-      candidates.push({ text, extent: extentAt(text, skipSpace(text, 0)), value, path: [index] })
+      candidates.push({ text, extent: extentAt(text, start - line), value, path: [index] })
     }
     return candidates.length === 0 ? yield* invalid("", "must hold at least one event") : candidates
   })
@@ -135,6 +152,8 @@ const fromLines = (body: string): Either.Either<ReadonlyArray<Candidate>, Malfor
 // A character is at most three bytes of UTF-8 for each of its UTF-16 units, so most texts need no counting.
 const exceeds = (text: string, { start, end }: Extent, bytesMax: number): boolean =>
   (end - start) * 3 > bytesMax && new TextEncoder().encode(text.slice(start, end)).length > bytesMax
+
+const textAt = (text: string, { start, end }: Extent): string => text.slice(start, end)
 
 const decodePublished = Schema.decodeUnknownEither(PublishedEvent, strict)
 
@@ -147,8 +166,13 @@ const decodeEvent = ({
   if (typeof value !== "object" || value === null || isArray(value)) {
     return Either.left([{ pointer: pointerOf(path), detail: "must be an event, which is an object" }])
   }
+  const members = membersAt(text, extent.start, faultsMax)
+  if (members.length === faultsMax) {
+    return Either.left(
+      members.map(({ name }) => ({ pointer: pointerOf([...path, name]), detail: "is one of too many" }))
+    )
+  }
   const decoded = decodePublished(value)
-  const members = membersAt(text, extent.start)
   const payload = members.find(({ name }) => name === "payload")?.value
   const faults: Array<Fault> = []
   if (Either.isLeft(decoded)) {
@@ -159,6 +183,14 @@ const decodeEvent = ({
   for (const { name } of members) {
     if (names.has(name)) faults.push({ pointer: pointerOf([...path, name]), detail: "stands more than once" })
     names.add(name)
+  }
+  const count = members.find(({ name }) => name === "sequence")?.value
+  if (
+    count !== undefined &&
+    Either.isRight(decoded) &&
+    !sameJson(textAt(text, count), String(decoded.right.sequence))
+  ) {
+    faults.push({ pointer: pointerOf([...path, "sequence"]), detail: `must be ${sequenceRule}` })
   }
   if (payload !== undefined && payload.depth > jsonDepthMax) {
     const detail = `must not be nested more than ${jsonDepthMax} deep`

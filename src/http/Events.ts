@@ -5,13 +5,14 @@
  */
 import { HttpServerResponse } from "@effect/platform"
 import { Effect, Option, Stream } from "effect"
-import { ReadingLimits } from "../Config.ts"
+import { ReadingLimits, Settings } from "../Config.ts"
 import { InvalidInput, type StoreError } from "../domain/Errors.ts"
 import type { StoredEvent } from "../domain/Event.ts"
 import { compareInstants, isoTime } from "../domain/Timestamp.ts"
 import { EventStore, type Filter, type Scan } from "../store/EventStore.ts"
 import { type EventsParameters, limitDefault } from "./Api.ts"
 import { problemMembers } from "./Problems.ts"
+import { ReadingRoom } from "./ReadingRoom.ts"
 
 type Parameters = typeof EventsParameters.Type
 
@@ -44,8 +45,16 @@ const scanOf = (parameters: Parameters): Effect.Effect<Omit<Scan, "eventsMax">, 
   return Effect.succeed({ filter: filterOf(parameters), order: order ?? "asc", after })
 }
 
-/** One page. */
+/** One page; its bytes count as under way until they are sent. */
 export const eventsPage = (parameters: Parameters) =>
+  Effect.gen(function* () {
+    const room = yield* ReadingRoom
+    const body = yield* room.build(pageBody(parameters))
+    yield* room.hold(body.length)
+    return HttpServerResponse.uint8Array(body, { contentType: "application/json" })
+  })
+
+const pageBody = (parameters: Parameters) =>
   Effect.gen(function* () {
     const store = yield* EventStore
     const scan = yield* scanOf(parameters)
@@ -76,20 +85,26 @@ export const eventsPage = (parameters: Parameters) =>
     const head = JSON.stringify({ topic: topic?.text ?? null, count: events.length })
     const tail = JSON.stringify({ next: after ?? 0, more: !end })
     const list = events.map((event) => eventJson(event)).join(",")
-    return HttpServerResponse.text(`${head.slice(0, -1)},"events":[${list}],${tail.slice(1)}`, {
-      contentType: "application/json"
-    })
+    return new TextEncoder().encode(`${head.slice(0, -1)},"events":[${list}],${tail.slice(1)}`)
   })
 
-/** All that matches and is stored now, one event a line. */
+/** All that matches and is stored now, one event a line; what it holds at a time counts as under way to its end. */
 export const eventsStream = (parameters: Parameters) =>
   Effect.gen(function* () {
     const store = yield* EventStore
+    const room = yield* ReadingRoom
+    const limits = yield* ReadingLimits
+    const { eventBytesMax } = yield* Settings
+    const windowBytesMax = Math.min(limits.windowBytesMax, limits.streamBytesMax)
+    // A step's events, as they are and as the text that is made of them.
+    yield* room.hold(2 * Math.max(windowBytesMax, eventBytesMax))
+    const step = (scan: Scan) =>
+      room.build(Effect.provideService(store.scan(scan), ReadingLimits, { ...limits, windowBytesMax }))
     const scan = yield* scanOf(parameters)
     const { lastOffset } = yield* store.books
     // The first step is taken before the answer begins, so that a cursor ahead of the store is still an error.
     const eventsMax = Math.min(parameters.limit ?? Number.MAX_SAFE_INTEGER, 1000)
-    const first = yield* store.scan({ ...scan, eventsMax })
+    const first = yield* step({ ...scan, eventsMax })
     const encoder = new TextEncoder()
     const line = (text: string) => encoder.encode(`${text}\n`)
     const lines = Stream.paginateEffect(
@@ -101,7 +116,7 @@ export const eventsStream = (parameters: Parameters) =>
         const done = window.end || rest === 0 || (scan.order === "asc" && window.scannedTo >= lastOffset)
         if (done) return Effect.succeed([encoder.encode(body), Option.none()] as const)
         return Effect.yieldNow().pipe(
-          Effect.zipRight(store.scan({ ...scan, after: window.scannedTo, eventsMax: Math.min(rest, 1000) })),
+          Effect.zipRight(step({ ...scan, after: window.scannedTo, eventsMax: Math.min(rest, 1000) })),
           Effect.map((next) => [encoder.encode(body), Option.some({ window: next, left: rest })] as const)
         )
       }

@@ -22,6 +22,7 @@ import { documentPath, pagePath } from "./Pages.ts"
 import { faultsOf, problemResponse } from "./Problems.ts"
 import * as Publish from "./Publish.ts"
 import * as Reading from "./Reading.ts"
+import * as ReadingRoom from "./ReadingRoom.ts"
 import * as Refusals from "./Refusals.ts"
 
 /** Every path that is served, as a shape, with its methods. */
@@ -147,5 +148,6 @@ export const layer = HttpApiBuilder.serve().pipe(
   Layer.provide(HttpApiBuilder.api(Api)),
   Layer.provide(Layer.mergeAll(Publish.layer, Reading.layer, Health.layer)),
   Layer.provide(Refusals.layer),
+  Layer.provide(ReadingRoom.layer),
   Layer.provide(HttpServer.layerContext)
 )

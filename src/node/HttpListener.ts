@@ -28,7 +28,7 @@ const problemBody = (status: number, type: string, title: string, detail: string
 
 // The socket listens before the service is built and until after it has closed; meanwhile nobody else answers.
 const answerOutsideOfService = (server: Server) => (_request: IncomingMessage, response: ServerResponse) => {
-  if (server.listenerCount("request") > 1) return
+  if (server.listenerCount("request") > 2) return
   const detail = "The service is starting or stopping. Nothing of this request was stored; send it again."
   response.writeHead(503, {
     "content-type": "application/problem+json",
@@ -50,16 +50,21 @@ const refuseUnparsed = (error: NodeJS.ErrnoException, socket: Duplex) => {
 }
 
 const makeServer = Effect.map(Settings, (settings): Server => {
-  const { headersSecondsMax, requestSecondsMax, requestBytesMax } = settings
+  const { headersSecondsMax, requestSecondsMax, requestBytesMax, publishSecondsMax } = settings
   const server = createServer({
     headersTimeout: headersSecondsMax * 1000,
     requestTimeout: requestSecondsMax * 1000,
     connectionsCheckingInterval: Math.min(1000, headersSecondsMax * 500),
     keepAliveTimeout: keepAliveSeconds * 1000
   })
-  server.setTimeout(Math.max(stalledSeconds, requestSecondsMax) * 1000)
+  // A connection on which nothing moves is cut, but not before what it waits for had its time.
+  server.setTimeout(Math.max(stalledSeconds, requestSecondsMax, publishSecondsMax + 1) * 1000)
   server.on("clientError", refuseUnparsed)
   server.on("request", answerOutsideOfService(server))
+  server.on("request", (_request: IncomingMessage, response: ServerResponse) => {
+    // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too.
+    response.once("close", () => void (response.writableFinished || response.emit("finish")))
+  })
   // A client that asks before it sends its body is not told to go on where the body is going to be refused.
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
     if (!(Number(request.headers["content-length"]) > requestBytesMax)) response.writeContinue()

@@ -200,7 +200,8 @@ describe("EventStore, memory against SQLite", () => {
                       windowRowsMax: 3,
                       windowBytesMax: 40,
                       pageStepsMax: 1,
-                      pageBytesMax: 1
+                      pageBytesMax: 1,
+                      streamBytesMax: 40
                     }),
                     Effect.withClock(wall.clock),
                     Logger.withMinimumLogLevel(LogLevel.None),
