@@ -170,7 +170,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
   {
     name: "dedup by event_id alone",
     mistake: "the topic is left out of the key",
-    guarantee: "G8",
+    guarantee: "G2",
     changes: [
       change(migrations, "UNIQUE (topic_id, event_id)", "UNIQUE (event_id)"),
       change(store, onConflict, "      ON CONFLICT (event_id) DO NOTHING\n"),
@@ -393,7 +393,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
   {
     name: "two consumers at once",
     mistake: "a second fiber takes from the same queue",
-    guarantee: "progress",
+    guarantee: "G7",
     changes: [
       change(
         consumer,
