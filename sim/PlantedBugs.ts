@@ -406,7 +406,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
   {
     name: "a submission split across commits",
     mistake: "a commit takes so many events, wherever a submission ends",
-    guarantee: "G4",
+    guarantee: "G5",
     changes: [
       change(
         consumer,
