@@ -190,7 +190,7 @@ export type StoreError = StoreUnavailable | StoreDamaged
 
 /**
  * Why a database is not opened: it is foreign, newer than this program, damaged, held by another process, or cannot be
- * opened at all. `sentence` says so for a person. The file was left as it was.
+ * opened at all. `sentence` says so for a person. Nothing was written to it.
  */
 export class StoreRefused extends Data.TaggedError("StoreRefused")<{
   readonly reason: "foreign" | "newer" | "damaged" | "in use" | "cannot be opened" | "not durable"

@@ -6,7 +6,7 @@
 import { HttpServerResponse } from "@effect/platform"
 import { Effect, Option, Stream } from "effect"
 import { ReadingLimits, Settings } from "../Config.ts"
-import { InvalidInput, type StoreError } from "../domain/Errors.ts"
+import { InvalidInput } from "../domain/Errors.ts"
 import type { StoredEvent } from "../domain/Event.ts"
 import { compareInstants, isoTime } from "../domain/Timestamp.ts"
 import { EventStore, type Filter, type Scan } from "../store/EventStore.ts"
@@ -121,14 +121,9 @@ export const eventsStream = (parameters: Parameters) =>
         )
       }
     ).pipe(
-      Stream.catchTags({
-        CursorAhead: (error) =>
-          Stream.make(line(JSON.stringify({ problem: problemMembers(error.problem, "/events") }))),
-        StoreUnavailable: (error: StoreError) =>
-          Stream.make(line(JSON.stringify({ problem: problemMembers(error.problem, "/events") }))),
-        StoreDamaged: (error: StoreError) =>
-          Stream.make(line(JSON.stringify({ problem: problemMembers(error.problem, "/events") })))
-      }),
+      Stream.catchAll(({ problem }) =>
+        Stream.make(line(JSON.stringify({ problem: problemMembers(problem, "/events") })))
+      ),
       Stream.filter((bytes) => bytes.length > 0)
     )
     return HttpServerResponse.stream(lines, { contentType: "application/x-ndjson" })

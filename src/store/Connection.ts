@@ -117,7 +117,10 @@ const damaged = (name: string, what: string) =>
     sentence: `The database ${name} is damaged: ${what}. Restore it from a backup.`
   })
 
-/** Refuses what is not ours to open. Nothing has been written before this, and nothing is by it. */
+/**
+ * Refuses what is not ours to open. Nothing has been written before this, and nothing is by it; where a kill left a
+ * log, SQLite folds that into the file as the connection closes, whatever the verdict.
+ */
 const inspect = (name: string, sql: SqlClient.SqlClient) =>
   Effect.gen(function* () {
     const refuse = (reason: StoreRefused["reason"], what: string) =>
