@@ -13,6 +13,8 @@ export interface Tally {
   readonly restarts: number
   readonly steps: number
   readonly virtualMillis: number
+  /** The time of the processor that the runs took, that of the garbage collector included. */
+  readonly cpuMillis: number
   /** How often each fault and each branch happened. */
   readonly counts: Readonly<Record<string, number>>
   readonly failures: ReadonlyArray<Failure>
@@ -34,6 +36,7 @@ export const emptyTally: Tally = {
   restarts: 0,
   steps: 0,
   virtualMillis: 0,
+  cpuMillis: 0,
   counts: {},
   failures: [],
   digests: {}
@@ -48,6 +51,7 @@ export const tallyOf = (seed: number, result: RunResult): Tally => {
     restarts: result.starts - 1,
     steps: result.steps,
     virtualMillis: result.virtualMillis,
+    cpuMillis: 0,
     counts: Object.fromEntries(result.counters.counts),
     failures:
       violation === undefined ? [] : [{ seed, guarantee: violation.guarantee, detail: violation.detail }],
@@ -65,6 +69,7 @@ export const add = (left: Tally, right: Tally): Tally => {
     restarts: left.restarts + right.restarts,
     steps: left.steps + right.steps,
     virtualMillis: left.virtualMillis + right.virtualMillis,
+    cpuMillis: left.cpuMillis + right.cpuMillis,
     counts,
     failures: [...left.failures, ...right.failures],
     digests: { ...left.digests, ...right.digests }
@@ -78,11 +83,13 @@ export const runSeeds = (
   options: { readonly untilFailure?: boolean; readonly secondsMax?: number } = {}
 ): Tally => {
   const startedAt = performance.now()
+  const cpuBefore = process.cpuUsage()
   let tally = emptyTally
   for (let seed = firstSeed; seed < firstSeed + runs; seed++) {
     if (performance.now() - startedAt > (options.secondsMax ?? Number.POSITIVE_INFINITY) * 1000) break
     tally = add(tally, tallyOf(seed, runSeed(seed, planOf(seed))))
     if (options.untilFailure === true && tally.failures.length > 0) break
   }
-  return tally
+  const { system, user } = process.cpuUsage(cpuBefore)
+  return { ...tally, cpuMillis: (system + user) / 1000 }
 }

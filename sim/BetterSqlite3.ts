@@ -5,8 +5,9 @@
  * takes hold of it, unless the connection was told otherwise by a pragma; SQLite for WebAssembly is not, so
  * this file does it. The page size and foreign keys are
  * set as they are compiled into the real one. Numbers are bound as floating point and integers beyond 2^53 come
- * back rounded, as there. One fault is its own: a ROLLBACK may fail and leave the transaction open. SQLite is not
- * known to do that with a log, but nothing promises it, and a service should not depend on it.
+ * back rounded, as there. Two faults are its own. A COMMIT may be refused (SQLITE_BUSY) and leave the transaction
+ * open, which SQLite's documentation says of it; and a ROLLBACK may fail and leave it open, which nothing rules
+ * out. With a log that nobody else may use neither is known to happen, and a service should depend on neither.
  *
  * Differences that remain: SQLite itself is 3.53.4 here and 3.53.2 there, with a page cache of 16,384 KiB
  * against 16,000, and without UTF-16; user functions, backup, extensions,
@@ -14,7 +15,7 @@
  */
 
 import { Connection, type Integers, SqliteError, type SqlValue, type Statement } from "./Sqlite.ts"
-import { currentMount } from "./SqliteVfs.ts"
+import { currentMount, tellCalled } from "./SqliteVfs.ts"
 
 export { SqliteError }
 
@@ -158,6 +159,7 @@ const pragmaWithoutTransaction =
 const openingPragma =
   /^\s*PRAGMA\s+(\w+\s*\.\s*)?(locking_mode|busy_timeout|cache_size|foreign_keys|temp_store)\b/i
 const rollback = /^\s*ROLLBACK\s*;?\s*$/i
+const commit = /^\s*COMMIT\s*;?\s*$/i
 const blank = /\/\*[\s\S]*?(\*\/|$)|--[^\n]*(\n|$)|[\s;]/g
 
 class PreparedStatement {
@@ -189,7 +191,11 @@ class PreparedStatement {
   all(...parameters: ReadonlyArray<unknown>): Array<unknown> {
     if (!this.reader) throw new TypeError(`${notReader} Use run() instead`)
     this.begin(parameters)
-    return this.asArrays ? this.statement.arrays(this.integers) : this.statement.objects(this.integers)
+    try {
+      return this.asArrays ? this.statement.arrays(this.integers) : this.statement.objects(this.integers)
+    } finally {
+      tellCalled()
+    }
   }
 
   get(...parameters: ReadonlyArray<unknown>): unknown {
@@ -204,13 +210,19 @@ class PreparedStatement {
 
   run(...parameters: ReadonlyArray<unknown>): RunResult {
     this.begin(parameters)
-    if (
-      rollback.test(this.source) &&
-      currentMount()?.disk.fails("rollbackError", this.database.name) === true
-    ) {
+    const strikes = (fault: "rollbackError" | "commitRefused") =>
+      currentMount()?.disk.fails(fault, this.database.name) === true
+    if (rollback.test(this.source) && strikes("rollbackError")) {
       throw new SqliteError("disk I/O error", "SQLITE_IOERR")
     }
-    return this.database.measure(() => this.statement.stepOnce(), this.integers)
+    if (commit.test(this.source) && strikes("commitRefused")) {
+      throw new SqliteError("database is locked", "SQLITE_BUSY")
+    }
+    try {
+      return this.database.measure(() => this.statement.stepOnce(), this.integers)
+    } finally {
+      tellCalled()
+    }
   }
 
   private begin(parameters: ReadonlyArray<unknown>): void {

@@ -22,9 +22,11 @@ export interface Stage {
   readonly record: (entry: Entry) => void
   /** Whether every publisher is done: then readers read what is left and end. */
   readonly published: () => boolean
+  /** Whether the faults have stopped. */
+  readonly calm: () => boolean
 }
 
-/** How long a client waits for an answer before it takes the connection for dead. */
+/** How long a client waits for an answer before it takes the connection for dead, unless its plan says otherwise. */
 const patienceMillis = 15_000
 
 const backoff = Schedule.exponential("20 millis").pipe(
@@ -33,7 +35,13 @@ const backoff = Schedule.exponential("20 millis").pipe(
 )
 
 /** One request, with its entries in the history; nothing where no answer came. */
-const call = (stage: Stage, process: Process, request: Request, operation: Operation) =>
+const call = (
+  stage: Stage,
+  process: Process,
+  request: Request,
+  operation: Operation,
+  timeoutMillis = patienceMillis
+) =>
   Effect.suspend(() => {
     const { world, record } = stage
     const number = (calls.get(process) ?? 0) + 1
@@ -42,22 +50,23 @@ const call = (stage: Stage, process: Process, request: Request, operation: Opera
     const id = `${process.name}.${number}`
     const at = () => world.time.now
     record({ kind: "invoked", at: at(), process: process.name, call: id, operation })
-    return world.network.send(process.name, address, request, { timeoutMillis: patienceMillis }).pipe(
+    return world.network.send(process.name, address, request, { timeoutMillis }).pipe(
       Effect.tap(({ status, headers, body }) =>
         Effect.sync(() => record({ kind: "returned", at: at(), call: id, status, headers, body }))
       ),
       Effect.tapErrorCause((cause) =>
         Effect.sync(() => {
-          const error = Cause.squash(cause)
-          const tag =
-            typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : "lost"
-          if (tag === "Refused") record({ kind: "refused", at: at(), call: id })
-          else record({ kind: "unknown", at: at(), call: id, why: tag })
+          const why = tagOf(Cause.squash(cause))
+          if (why === "Refused") record({ kind: "refused", at: at(), call: id })
+          else record({ kind: "unknown", at: at(), call: id, why })
         })
       ),
-      Effect.option
+      Effect.either
     )
   })
+
+const tagOf = (error: unknown): string =>
+  typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : "lost"
 
 const calls = new WeakMap<Process, number>()
 
@@ -105,7 +114,7 @@ export const publisher = (stage: Stage, process: Process, plan: PlannedPublisher
             events,
             minimal: submission.minimal
           })
-          if (answer._tag === "Some" && answer.value.status !== 503) return
+          if (answer._tag === "Right" && answer.right.status !== 503) return
           if (attempt === plan.attemptsMax) {
             stage.record({ kind: "gave up", at: stage.world.time.now, submission: name })
             stage.world.counters.count("client: gave up")
@@ -140,14 +149,6 @@ const query = (parameters: PageParameters): string => {
   return texts.length === 0 ? "" : `?${new URLSearchParams(texts)}`
 }
 
-const getPage = (stage: Stage, process: Process, parameters: PageParameters, reader?: string) =>
-  call(
-    stage,
-    process,
-    { method: "GET", url: `/events${query(parameters)}` },
-    { type: "page", parameters, reader }
-  )
-
 /** Follows the offsets from the first, and ends when the end is reached after the last publisher is done. */
 export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
   Effect.gen(function* () {
@@ -157,12 +158,20 @@ export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
     for (;;) {
       const last = stage.published()
       const parameters = { limit: plan.limit, topic: plan.topic ?? undefined, after }
-      const answer = yield* getPage(stage, process, parameters, process.name)
+      const answer = yield* call(
+        stage,
+        process,
+        { method: "GET", url: `/events${query(parameters)}` },
+        { type: "page", parameters, reader: process.name },
+        stage.calm() ? patienceMillis : plan.patienceMillis
+      )
       // A reader whose cursor is refused has nothing to go on with; the checker sees the refusal.
-      if (answer._tag === "Some" && answer.value.status === 422) return
-      const page = answer._tag === "Some" && answer.value.status === 200 ? pageOf(answer.value) : undefined
-      pauseMillis =
-        page === undefined || page.next === after ? Math.min(pauseMillis * 2, 1000) : plan.pauseMillis
+      if (answer._tag === "Right" && answer.right.status === 422) return
+      const page = answer._tag === "Right" && answer.right.status === 200 ? pageOf(answer.right) : undefined
+      // A connection that breaks under it brings it back soon: it is among the first that a new process answers.
+      const isBroken = answer._tag === "Left" && answer.left._tag === "Reset"
+      const isIdle = page === undefined ? !isBroken : page.next === after
+      pauseMillis = isIdle ? Math.min(pauseMillis * 2, 1000) : plan.pauseMillis
       if (page !== undefined) {
         after = page.next
         if (page.more) {
@@ -185,7 +194,7 @@ export const observer = (
   known: ReadonlyArray<PlannedEvent>
 ) => {
   const get = (url: string, operation: Operation, headers: Readonly<Record<string, string>> = {}) =>
-    call(stage, process, { method: "GET", url, headers }, operation)
+    call(stage, process, { method: "GET", url, headers }, operation, plan.patienceMillis)
   const lookup = Effect.flatMap(Random.nextIntBetween(0, Math.max(1, known.length)), (index) => {
     const { topic, id } = known[index] ?? { topic: "none", id: "none" }
     return get(`/events/${topic}/${encodeURIComponent(id)}`, { type: "lookup", topic, event_id: id })
@@ -194,7 +203,7 @@ export const observer = (
     stats: get("/stats", { type: "stats" }),
     topics: get("/topics?limit=2", { type: "topics", limit: 2 }),
     conflicts: get("/conflicts?limit=2", { type: "conflicts", limit: 2 }),
-    newest: getPage(stage, process, { limit: 3, order: "desc" }),
+    newest: get("/events?limit=3&order=desc", { type: "page", parameters: { limit: 3, order: "desc" } }),
     lines: get("/events", { type: "stream", parameters: {} }, { accept: "application/x-ndjson" }),
     lookup
   }
@@ -210,7 +219,7 @@ export const lastLook = (stage: Stage, process: Process) =>
   Effect.gen(function* () {
     for (;;) {
       const answer = yield* call(stage, process, { method: "GET", url: "/stats" }, { type: "stats" })
-      if (answer._tag === "Some" && answer.value.status === 200) return
+      if (answer._tag === "Right" && answer.right.status === 200) return
       yield* Effect.sleep("100 millis")
     }
   })

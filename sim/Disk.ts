@@ -31,6 +31,8 @@ export interface DiskFaults {
   readonly full: number
   /** Per ROLLBACK that fails and leaves its transaction open; the driver's own fault, see `BetterSqlite3`. */
   readonly rollbackError: number
+  /** Per COMMIT that is refused and leaves its transaction open; the driver's own fault, see `BetterSqlite3`. */
+  readonly commitRefused: number
   readonly lostWrite: number
   readonly tornWrite: number
   readonly lostTruncate: number
@@ -47,6 +49,7 @@ export const noDiskFaults: DiskFaults = {
   syncDropsDirty: 0,
   full: 0,
   rollbackError: 0,
+  commitRefused: 0,
   lostWrite: 0,
   tornWrite: 0,
   lostTruncate: 0,
@@ -158,7 +161,7 @@ export class Disk {
 
   /** Asks whether this call fails, and counts it. @internal */
   fails(
-    kind: "openError" | "readError" | "writeError" | "syncError" | "syncDropsDirty" | "rollbackError",
+    kind: Exclude<keyof DiskFaults, "full" | `lost${string}` | `torn${string}` | `undone${string}`>,
     file: string
   ): boolean {
     const failed = this.stream(kind, file).chance(this.faults[kind])

@@ -67,6 +67,14 @@ export interface Delivered {
   readonly server: string
 }
 
+/** A server's answer to one copy of a request has left; it may yet be lost. */
+export interface Answered {
+  readonly kind: "answered"
+  readonly at: number
+  readonly call: string
+  readonly server: string
+}
+
 /** The client has its answer. */
 export interface Returned {
   readonly kind: "returned"
@@ -131,7 +139,17 @@ export interface End {
 }
 
 /** Something that happened. `at` is virtual time in microseconds. */
-export type Entry = Invoked | Delivered | Returned | Unknown | Refused | GaveUp | ServerChange | Calm | End
+export type Entry =
+  | Invoked
+  | Delivered
+  | Answered
+  | Returned
+  | Unknown
+  | Refused
+  | GaveUp
+  | ServerChange
+  | Calm
+  | End
 
 /** A history as JSON lines. */
 export const writeHistory = (history: ReadonlyArray<Entry>): string =>

@@ -61,6 +61,8 @@ export class Network {
   faults: NetworkFaults
   /** Hears of every copy of a request that reaches a server: its exchange, and the server's process. */
   delivered: ((exchange: string, server: string) => void) | undefined
+  /** Hears of every answer that leaves a server: its exchange, the server's process, and its status. */
+  answered: ((exchange: string, server: string, status: number) => void) | undefined
   private readonly listeners = new Map<string, Listener>()
   private readonly running = new Set<Running>()
   private readonly sent = new Map<string, number>()
@@ -232,6 +234,7 @@ export class Network {
 
   private carryBack(running: Running, answer: Answer): void {
     const { exchange, process } = running
+    this.answered?.(exchange.id, process.name, answer.status)
     const lost = this.strikes("answerLost", exchange)
     this.trace.note(`${exchange.id} is answered ${answer.status}${lost ? ", and the answer is lost" : ""}`)
     if (lost) {

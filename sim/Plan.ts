@@ -38,21 +38,30 @@ export interface PlannedReader {
   readonly limit: number
   readonly topic: string | null
   readonly pauseMillis: number
+  /** How long it waits for an answer before it goes away and asks again; when the faults have stopped, long enough. */
+  readonly patienceMillis: number
 }
 
 /** Asks this and that at any moment. */
 export interface PlannedObserver {
   readonly calls: ReadonlyArray<"stats" | "topics" | "conflicts" | "lookup" | "newest" | "lines">
   readonly pauseMillis: number
+  /** How long it waits for an answer before it goes away. */
+  readonly patienceMillis: number
 }
 
 /** The server's process ends. */
 export interface PlannedOutage {
   readonly kind: "kill" | "power cut" | "stop"
-  /** Since the one before it, or since the start. */
+  /** Since the one before it happened, or since the start. */
   readonly afterMillis: number
-  /** 0: between two steps. Else in the middle of the n-th change to the disk after that time. */
-  readonly inOperation: number
+  /**
+   * What it falls into after that time: the next step; or the n-th change to the disk or sync, in its middle; or the
+   * moment in which the n-th good answer leaves. A stop falls between two steps.
+   */
+  readonly within: "a step" | "a change" | "a sync" | "an answer"
+  /** The n of that. */
+  readonly count: number
   readonly downMillis: number
 }
 
@@ -150,7 +159,7 @@ const limits: fc.Arbitrary<PlannedLimits> = fc.record({
   queueEventsMax: fc.constantFrom(64, 16, 8, requestEventsMax),
   queueBytesMax: fc.constantFrom(1024 * 1024, 32 * 1024, 8 * 1024),
   commitEventsMax: fc.constantFrom(64, 12, requestEventsMax),
-  publishSecondsMax: fc.constantFrom(10, 2),
+  publishSecondsMax: fc.constantFrom(5, 2),
   windowRowsMax: fc.constantFrom(1000, 3, 1),
   checkpointPages: fc.constantFrom(1000, 20, 4)
 })
@@ -158,23 +167,29 @@ const limits: fc.Arbitrary<PlannedLimits> = fc.record({
 const outage: fc.Arbitrary<ReadonlyArray<PlannedOutage>> = fc
   .record({
     kind: fc.constantFrom("kill" as const, "power cut" as const, "power cut" as const, "stop" as const),
-    afterMillis: fc.constantFrom(5, 20, 80, 300, 1500),
-    inOperation: fc.constantFrom(0, 0, 1, 2, 3, 5, 8, 13, 21),
+    afterMillis: fc.constantFrom(5, 20, 60, 150, 400),
+    within: fc.constantFrom("a step" as const, "a change" as const, "a sync" as const, "an answer" as const),
+    count: fc.constantFrom(1, 2, 3, 5, 8, 13, 21),
     downMillis: fc.constantFrom(1, 20, 400)
   })
   .map((outage) => [outage])
 
-// A process dies between a write and its sync; another recovers what was written, and soon after the power goes.
+// A process dies as it syncs what it has written; another one recovers that, and the power goes as soon as somebody has
+// been told of it.
 const killThenCut: fc.Arbitrary<ReadonlyArray<PlannedOutage>> = fc
   .record({
-    afterMillis: fc.constantFrom(5, 80, 300),
-    inOperation: fc.constantFrom(2, 3, 4, 5, 6),
-    lifeMillis: fc.constantFrom(20, 40, 80, 200)
+    afterMillis: fc.constantFrom(20, 60, 150),
+    syncs: fc.constantFrom(1, 1, 1, 2, 3),
+    answers: fc.constantFrom(1, 1, 1, 2, 4)
   })
-  .map(({ afterMillis, inOperation, lifeMillis }) => [
-    { kind: "kill", afterMillis, inOperation, downMillis: 1 },
-    { kind: "power cut", afterMillis: lifeMillis, inOperation: 0, downMillis: 20 }
+  .map(({ afterMillis, syncs, answers }) => [
+    { kind: "kill", afterMillis, within: "a sync", count: syncs, downMillis: 1 },
+    // It counts from the next process on: that is started after the millisecond of this one's end.
+    { kind: "power cut", afterMillis: 2, within: "an answer", count: answers, downMillis: 20 }
   ])
+
+// Those who go away do so while they wait for their turn, or in the moment in which it comes.
+const patience = fc.constantFrom(15_000, 15_000, 1, 2, 3, 5, 8)
 
 /** Plans of about fifty operations. */
 export const planArbitrary: fc.Arbitrary<Plan> = fc
@@ -184,7 +199,8 @@ export const planArbitrary: fc.Arbitrary<Plan> = fc
       fc.record({
         limit: fc.constantFrom(100, 1, 2, 5),
         topic: fc.constantFrom(null, null, "app.>", "app.log", "*"),
-        pauseMillis: fc.constantFrom(1, 5, 40)
+        pauseMillis: fc.constantFrom(1, 5, 40),
+        patienceMillis: patience
       }),
       { maxLength: 3 }
     ),
@@ -194,11 +210,12 @@ export const planArbitrary: fc.Arbitrary<Plan> = fc
           minLength: 1,
           maxLength: 16
         }),
-        pauseMillis: fc.constantFrom(1, 5, 40)
+        pauseMillis: fc.constantFrom(1, 5, 40),
+        patienceMillis: patience
       }),
       { maxLength: 2 }
     ),
-    outages: fc.array(fc.oneof({ weight: 3, arbitrary: outage }, { weight: 1, arbitrary: killThenCut }), {
+    outages: fc.array(fc.oneof({ weight: 2, arbitrary: outage }, { weight: 1, arbitrary: killThenCut }), {
       maxLength: 3
     }),
     lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "none", "none"),

@@ -279,10 +279,14 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
   },
   {
     name: "drain forgets the last batch",
-    mistake: "a stop thanks for what still waits, and does not commit it",
+    mistake: "the loop ends as it sees the stop, and thanks for what it has just taken",
     guarantee: "G1",
     changes: [
-      change("src/pipeline/Drain.ts", "        yield* Effect.exit(consumer.ended)\n", ""),
+      change(
+        consumer,
+        "if (Option.isNone(taken)) return",
+        "if (Option.isNone(taken) || (yield* intake.closed)) return"
+      ),
       change(
         consumer,
         `        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))`,
@@ -419,7 +423,10 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     name: "room given back twice",
     mistake: "the Consumer gives back what the request gives back, too",
     guarantee: "G6",
-    changes: [change(intake, "if (!offered) bytes -= held", "bytes -= held")],
+    changes: [
+      change(intake, "if (!offered) bytes -= held", "bytes -= held"),
+      change("src/http/Api.ts", "bytes: Count, bytes_max: Count", "bytes: Schema.Int, bytes_max: Count")
+    ],
     showsInCalm: true
   },
   {
@@ -450,7 +457,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
   {
     name: "a reader that goes away keeps the connection",
     mistake: "the wait for the connection can be interrupted, also when its turn has just come",
-    guarantee: "progress",
+    guarantee: "G7",
     changes: [
       change(connection, "Effect.uninterruptible(lock.withPermits(1)(use))", "lock.withPermits(1)(use)")
     ]

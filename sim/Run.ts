@@ -23,8 +23,17 @@ export const faultMillisMax = 30_000
 /** In how much virtual time after the last fault everything must be done (G7). */
 export const calmMillisMax = 120_000
 
+/**
+ * By how much a server may answer later than it promises: a body may arrive in pieces with pauses, and steps stall.
+ * Together with the longest promise of a plan it is less than a client's patience.
+ */
+const answerSecondsSlack = 8
+
 /** No run takes more steps of the scheduler than this, whatever its virtual time. */
 const stepsMax = 400_000
+
+/** How long an outage waits for the moment that it is to fall into. */
+const outageMillisMax = 3000
 
 /** A service that has been started so often since the last fault does not recover. */
 const calmStartsMax = 20
@@ -105,6 +114,8 @@ class Run {
   private readonly history: Array<Entry>
   private readonly supervisor: Supervisor
   private outagesLeft: number
+  /** Called as an answer with a 2xx leaves the server. */
+  private succeeded: () => void = () => undefined
   private startsBeforeCalm = Number.POSITIVE_INFINITY
 
   constructor(world: World, plan: Plan, history: Array<Entry>) {
@@ -115,6 +126,10 @@ class Run {
     const record = (entry: Entry) => void history.push(entry)
     world.network.delivered = (call, server) =>
       record({ kind: "delivered", at: world.time.now, call, server })
+    world.network.answered = (call, server, status) => {
+      record({ kind: "answered", at: world.time.now, call, server })
+      if (status < 300) this.succeeded()
+    }
     this.supervisor = new Supervisor(world, plan.limits, record)
   }
 
@@ -143,6 +158,8 @@ class Run {
     supervisor.stop()
     if (outcome._tag === "Done") outcome = this.run(() => !supervisor.current().sim.alive, calmMillisMax)
     history.push({ kind: "end", at: world.time.now, ...this.describe(outcome) })
+    // A service that did not end would keep its database from the checker.
+    world.crash(supervisor.current(), "kill")
     return this.judge()
   }
 
@@ -150,7 +167,8 @@ class Run {
     return {
       world: this.world,
       record: (entry) => void this.history.push(entry),
-      published: () => publishers.every(ended)
+      published: () => publishers.every(ended),
+      calm: () => this.startsBeforeCalm !== Number.POSITIVE_INFINITY
     }
   }
 
@@ -188,23 +206,51 @@ class Run {
 
   private scheduleOutages([outage, ...later]: ReadonlyArray<PlannedOutage>): void {
     if (outage === undefined) return
-    this.world.time.after(outage.afterMillis * 1000, this, () => {
-      this.outagesLeft = later.length
-      this.strike(outage)
-      this.scheduleOutages(later)
-    })
+    this.world.time.after(outage.afterMillis * 1000, this, () =>
+      this.strike(outage, () => {
+        this.outagesLeft = later.length
+        this.scheduleOutages(later)
+      })
+    )
   }
 
-  private strike({ kind, inOperation, downMillis }: PlannedOutage): void {
+  private strike({ kind, within, count, downMillis }: PlannedOutage, struck: () => void): void {
     const { supervisor, world } = this
     const process = supervisor.current()
     supervisor.stayDown(downMillis)
-    if (kind === "stop") {
-      supervisor.stop()
-    } else if (inOperation === 0 || !process.sim.alive) {
-      supervisor.crash(kind)
+    const crash = () => {
+      if (kind === "stop") supervisor.stop()
+      else supervisor.crash(kind)
+      struck()
+    }
+    if (kind === "stop" || within === "a step" || !process.sim.alive) {
+      crash()
+      return
+    }
+    // What the outage waits for may not come: a server that nobody asks anything is struck all the same.
+    let over = false
+    const once = (strike: () => void) => () => {
+      if (over) return
+      over = true
+      process.mount.deathIn = undefined
+      this.succeeded = () => undefined
+      strike()
+    }
+    world.time.after(outageMillisMax * 1000, this, once(crash))
+    if (within === "an answer") {
+      let left = count
+      this.succeeded = () => {
+        if (--left > 0) return
+        world.counters.count("process: crashed as it answered")
+        world.time.after(0, this, once(crash))
+      }
     } else {
-      world.crashInOperation(process, kind, inOperation, () => supervisor.noteCrash(kind))
+      const kinds = within === "a sync" ? (["sync"] as const) : undefined
+      const happened = once(() => {
+        supervisor.noteCrash(kind)
+        struck()
+      })
+      world.crashInOperation(process, kind, count, { happened, kinds })
     }
   }
 
@@ -247,8 +293,13 @@ class Run {
     try {
       return world.readDatabase(world.machine("server"), databaseFile, (connection) => {
         connection.exec("PRAGMA locking_mode = EXCLUSIVE")
-        const { queueEventsMax, queueBytesMax } = this.plan.limits
-        const bounds = { progressMicrosMax: calmMillisMax * 1000, queueEventsMax, queueBytesMax }
+        const { publishSecondsMax, queueEventsMax, queueBytesMax } = this.plan.limits
+        const bounds = {
+          progressMicrosMax: calmMillisMax * 1000,
+          answerMicrosMax: (publishSecondsMax + answerSecondsSlack) * 1_000_000,
+          queueEventsMax,
+          queueBytesMax
+        }
         return [...found, ...check(history, (sql) => connection.all(sql), bounds)]
       })
     } catch (error) {

@@ -1,8 +1,9 @@
 /**
  * Which fiber runs next, and for how long. Real machines order fibers by luck; here every bit of that luck is
  * a choice: which of the runnable tasks goes first, after how many operations a fiber is preempted, how many
- * steps of the others a woken fiber still waits (that is what opens a race's window), and how much time a step
- * takes. What never happens: the tasks of one fiber are not reordered among themselves, since Effect's own
+ * steps of the others a woken fiber still waits (that is what opens a race's window), how much time a step takes, and
+ * whether a fiber pauses right after it has called the database, where others may see what it left half done. What
+ * never happens: the tasks of one fiber are not reordered among themselves, since Effect's own
  * schedulers keep that order too, and no fiber is passed over for ever.
  *
  * Each simulated operating-system process schedules through a handle of its own. A crash abandons the handle:
@@ -47,6 +48,13 @@ const delays = [0, 1, 5, 20, 80] as const
 /** What a step costs, in microseconds: mostly little, now and then a stall. */
 const costs = [50, 50, 50, 50, 50, 50, 50, 50, 50, 1, 1, 200, 200, 500, 1000, 15_000] as const
 
+/**
+ * What a fiber that has called the database pauses for, in microseconds; the first is no pause. For that time, and as
+ * many steps of others as `pauseSteps`, it is not its turn.
+ */
+const pauses = [undefined, undefined, 0, 300, 1000, 3000, 10_000] as const
+const pauseSteps = 20
+
 /** One fiber's tasks, in the order they came. */
 interface Entry {
   readonly process: SimProcess
@@ -61,6 +69,7 @@ interface Lane {
   readonly quantum: ChoiceStream
   readonly delay: ChoiceStream
   readonly cost: ChoiceStream
+  readonly pause: ChoiceStream
 }
 
 export class SimScheduler {
@@ -76,6 +85,9 @@ export class SimScheduler {
   private budget = 0
   private operations = 0
   private inside = 0
+  /** The lane of the fiber whose step this is, and the pause that it has come to. */
+  private running: Lane | undefined
+  private pause: number | undefined
 
   private readonly choices: Choices
   private readonly trace: Trace
@@ -128,8 +140,11 @@ export class SimScheduler {
     else entry.process.entries.delete(entry.fiber)
     this.budget = quanta[lane.quantum.pick(quanta.length)] ?? quanta[0]
     this.operations = 0
+    this.pause = undefined
     this.steps++
+    this.running = lane
     if (task !== undefined) this.enter(entry.process, task)
+    this.running = undefined
     if (this.trace.verbose) {
       const name = nameOf(entry.process, entry.fiber)
       this.trace.steps.push(
@@ -138,8 +153,16 @@ export class SimScheduler {
     }
     this.trace.add(lane.hash)
     this.trace.add((index << 20) ^ this.operations)
-    this.time.now += costs[lane.cost.pick(costs.length)] ?? 0
+    this.time.now += (costs[lane.cost.pick(costs.length)] ?? 0) + (this.pause ?? 0)
+    this.pause = undefined
     this.trace.add(this.time.now)
+  }
+
+  /** Called after every statement of the database: the fiber may be preempted at once, and pause. */
+  called(): void {
+    if (this.running === undefined || this.pause !== undefined) return
+    this.pause = pauses[this.running.pause.pick(pauses.length)]
+    if (this.pause !== undefined) this.budget = 1
   }
 
   /** Called by Effect before every operation of a fiber. */
@@ -178,7 +201,8 @@ export class SimScheduler {
   }
 
   private place(entry: Entry, lane: Lane): void {
-    const delay = delays[lane.delay.pick(delays.length)] ?? 0
+    const drawn = delays[lane.delay.pick(delays.length)] ?? 0
+    const delay = this.pause !== undefined && lane === this.running ? drawn + pauseSteps : drawn
     if (delay === 0) {
       this.ready.push(entry)
       return
@@ -193,7 +217,13 @@ export class SimScheduler {
     const known = this.lanes.get(name)
     if (known !== undefined) return known
     const of = (kind: string) => this.choices.of(`${kind}/${name}`)
-    const lane = { hash: hashText(name), quantum: of("quantum"), delay: of("delay"), cost: of("cost") }
+    const lane = {
+      hash: hashText(name),
+      quantum: of("quantum"),
+      delay: of("delay"),
+      cost: of("cost"),
+      pause: of("pause")
+    }
     this.lanes.set(name, lane)
     return lane
   }

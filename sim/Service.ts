@@ -177,7 +177,7 @@ export class Supervisor {
     if (this.state === "released") return
     this.state = "down"
     // A supervisor waits longer, the more starts have failed in a row.
-    const usual = usualDownMillis * 2 ** Math.min(this.failuresInARow, 6)
+    const usual = usualDownMillis * 4 ** Math.min(this.failuresInARow, 3)
     this.world.time.after((this.downMillis ?? usual) * 1000, this, () => {
       if (this.state === "down") this.process = this.start()
     })
@@ -204,4 +204,4 @@ export class Supervisor {
   }
 }
 
-const usualDownMillis = 20
+const usualDownMillis = 50

@@ -19,6 +19,8 @@ export interface SqliteHost {
   readonly randomByte: () => number
   /** The process waits for a lock, and everything waits with it. */
   readonly sleep: (micros: number) => void
+  /** A statement has been carried out. */
+  readonly called: () => void
 }
 
 let host: SqliteHost | undefined
@@ -45,6 +47,9 @@ export const isWalFile = (name: string): boolean => {
   const header = new Uint8Array(2)
   return file?.read(header, 18) === true && header[1] === 2
 }
+
+/** Tells the world that a statement has been carried out. */
+export const tellCalled = (): void => host?.called()
 
 /** The process that would open a database now. */
 export const currentMount = (): Mount | undefined => host?.mount()

@@ -19,6 +19,7 @@ export interface Swarm {
     readonly quantum: number
     readonly delay: number
     readonly cost: number
+    readonly pause: number
   }
   readonly wallJumps: number
 }
@@ -34,6 +35,7 @@ export const swarmOf = (seed: number): Swarm => {
     syncDropsDirty: [0, 0, 0.5, 1],
     full: [0, 0, 0, 0.005, 0.03],
     rollbackError: [0, 0, 0.1, 0.5],
+    commitRefused: [0, 0, 0.05, 0.2, 0.5],
     lostWrite: [0, 0.3, 0.5, 0.9, 1],
     tornWrite: [0, 0, 0.1, 0.3],
     lostTruncate: [0, 0.5],
@@ -54,7 +56,8 @@ export const swarmOf = (seed: number): Swarm => {
     sched: [0, 0.2, 0.6, 1],
     quantum: [0, 0.1, 0.5, 1, 1],
     delay: [0, 0.05, 0.2, 0.5],
-    cost: [0.2, 0.5, 1]
+    cost: [0.2, 0.5, 1],
+    pause: [0, 0.1, 0.5, 1]
   })
   return { disk, network, scheduler, wallJumps: choices.oneOf("rate/wallJumps", [0, 0, 0.01, 0.05]) }
 }

@@ -123,7 +123,8 @@ export class World {
       randomByte: () => scramble(key ^ Math.imul(++this.randomBytes, 0x9e3779b1)) & 255,
       sleep: (micros) => {
         this.time.now += micros
-      }
+      },
+      called: () => this.scheduler.called()
     })
   }
 
@@ -215,17 +216,22 @@ export class World {
 
   /**
    * Arms a crash in the middle of the process's n-th change to the disk from now, 1 being the next: before it,
-   * after it, or with a write done in part. `happened` hears of the change it fell into.
+   * after it, or with a write done in part. `kinds` says which changes count, all by default; `happened` hears of
+   * the change it fell into.
    */
   crashInOperation(
     process: Process,
     kind: CrashKind,
     n: number,
-    happened?: (operation: Operation) => void
+    options: {
+      readonly happened?: ((operation: Operation) => void) | undefined
+      readonly kinds?: ReadonlyArray<Operation["kind"]> | undefined
+    } = {}
   ): void {
+    const { happened, kinds } = options
     let left = n
     process.mount.deathIn = (operation) => {
-      if (--left > 0) return undefined
+      if ((kinds !== undefined && !kinds.includes(operation.kind)) || --left > 0) return undefined
       process.mount.deathIn = undefined
       return () => {
         this.trace.note(`${process.name} crashes in a ${operation.kind} of ${operation.file}`)

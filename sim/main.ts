@@ -34,7 +34,7 @@ Examples
   npm run sim -- --seconds 1800                  half an hour
   npm run sim -- --replay sim/failures/G1-42.json
 
-It ends with code 0 if nothing was broken, 1 if something was, 2 if it was called wrongly.
+It ends with code 0 if nothing was broken, 1 if something was, 2 if it was called wrongly, 130 after Ctrl-C.
 `
 
 const print = (...lines: ReadonlyArray<string>): void => void process.stdout.write(`${lines.join("\n")}\n`)
@@ -88,12 +88,21 @@ interface Assignment {
 const seedsPerAssignment = 10
 
 const work = (): void => {
-  process.on("message", ({ from, runs }: Assignment) => void process.send?.(runSeeds(from, runs)))
+  // Ctrl-C on a terminal reaches the whole group; when a worker ends is for the one that gave it work to say.
+  process.on("SIGINT", () => {})
   process.on("disconnect", () => process.exit(0))
+  process.on("message", ({ from, runs }: Assignment) => {
+    process.send?.(runSeeds(from, runs), () => {
+      // Nobody is there any more to hear of it: `disconnect` ends this process.
+    })
+  })
 }
 
 /** Hands out seeds to workers until time or seeds run out, or something is broken. */
-const search = (options: Options, progress: (tally: Tally) => void): Promise<Tally> =>
+const search = (
+  options: Options,
+  progress: (tally: Tally) => void
+): Promise<{ readonly tally: Tally; readonly interrupted: boolean }> =>
   new Promise((resolve, reject) => {
     const startedAt = performance.now()
     const workers: Array<ChildProcess> = []
@@ -114,11 +123,13 @@ const search = (options: Options, progress: (tally: Tally) => void): Promise<Tal
     const finish = () => {
       if (busy > 0) return
       for (const worker of workers) if (worker.connected) worker.disconnect()
-      resolve(tally)
+      resolve({ tally, interrupted: false })
     }
+    let interrupted = false
     process.once("SIGINT", () => {
+      interrupted = true
       for (const worker of workers) worker.kill()
-      resolve(tally)
+      resolve({ tally, interrupted })
     })
     for (let job = 0; job < Math.min(options.jobs, options.runs); job++) {
       const worker = fork(fileURLToPath(import.meta.url), ["--worker"])
@@ -133,8 +144,8 @@ const search = (options: Options, progress: (tally: Tally) => void): Promise<Tal
         finish()
       })
       worker.on("error", reject)
-      worker.on("exit", (code) => {
-        if (code !== 0 && code !== null) reject(new Error(`a worker ended with code ${code}`))
+      worker.on("exit", (code, signal) => {
+        if (code !== 0 && !interrupted) reject(new Error(`a worker ended with ${code ?? signal}`))
       })
       assign(worker)
     }
@@ -161,6 +172,7 @@ const table = (tally: Tally, seconds: number, jobs: number): ReadonlyArray<strin
   const rows: ReadonlyArray<readonly [string, string]> = [
     ["runs", String(tally.runs)],
     ["runs per second", `${(tally.runs / seconds).toFixed(1)} with ${jobs} workers`],
+    ["runs per second of CPU", (tally.runs / (tally.cpuMillis / 1000)).toFixed(1)],
     ["operations", `${tally.operations}, ${(tally.operations / Math.max(1, tally.runs)).toFixed(0)} a run`],
     ["restarts", String(tally.restarts)],
     ["virtual time survived", `${(tally.virtualMillis / 3_600_000).toFixed(1)} h`],
@@ -209,10 +221,10 @@ const runOne = ({ seed, keep }: Options): boolean => {
   return violation === undefined
 }
 
-const searchSeeds = async (options: Options): Promise<boolean> => {
+const searchSeeds = async (options: Options): Promise<number> => {
   const startedAt = performance.now()
   print(`seeds from ${options.seed} on, ${options.jobs} workers`)
-  const tally = await search(options, makeProgress(startedAt))
+  const { tally, interrupted } = await search(options, makeProgress(startedAt))
   const seconds = (performance.now() - startedAt) / 1000
   if (process.stdout.isTTY) print("")
   print(...table(tally, seconds, options.jobs))
@@ -221,10 +233,13 @@ const searchSeeds = async (options: Options): Promise<boolean> => {
   const [failure] = tally.failures
   if (failure !== undefined) report(failure, options.keep)
   else if (never.length === 0) print("", "no guarantee was broken")
-  return failure === undefined && never.length === 0
+  if (interrupted) return 130
+  return failure === undefined && never.length === 0 ? 0 : 1
 }
 
 const main = async (): Promise<number> => {
+  // Whoever reads this may go away, as `head` does.
+  process.stdout.on("error", () => process.exit(1))
   try {
     const options = readOptions()
     if (options.help) {
@@ -237,7 +252,7 @@ const main = async (): Promise<number> => {
     }
     if (options.replay !== undefined) return replayFile(options.replay, options.verbose) ? 0 : 1
     if (options.verbose && options.runs === 1) return runOne(options) ? 0 : 1
-    return (await searchSeeds(options)) ? 0 : 1
+    return await searchSeeds(options)
   } catch (error) {
     const usage =
       error instanceof UsageError || (error as NodeJS.ErrnoException).code?.startsWith("ERR_PARSE_ARGS")

@@ -1,8 +1,9 @@
 /**
- * G7, progress: every publisher that keeps retrying got its answer; once the faults had stopped, everything was finished
- * within a bound, and servers that were started got ready by themselves.
+ * G7, progress: every publisher that keeps retrying got its answer; a server that goes on answers each publish in its
+ * time, be it only to say that it must be sent again; once the faults had stopped, everything was finished within a
+ * bound, and servers that were started got ready by themselves.
  */
-import type { Entry } from "../History.ts"
+import type { Delivered, Entry } from "../History.ts"
 import { type Call, type Calls, describe, type Publish } from "./Calls.ts"
 import type { Report } from "./Report.ts"
 import { getOrMake } from "./Rising.ts"
@@ -10,6 +11,8 @@ import { getOrMake } from "./Rising.ts"
 export interface ProgressBounds {
   /** How long anything may take that was begun after the faults had stopped, or was still under way then. */
   readonly progressMicrosMax: number
+  /** How long a server may take over a publish whose client still waits; unbounded by default. */
+  readonly answerMicrosMax?: number | undefined
   /** Whether a start may fail that was begun while there were faults; true by default. */
   readonly startMayFail?: boolean | undefined
 }
@@ -23,11 +26,11 @@ export const checkProgress = (
 ): void => {
   const end = history.at(-1)
   if (end?.kind !== "end") {
-    report.add("progress", "the history has no end", history.length - 1)
+    report.add("G7", "the history has no end", history.length - 1)
   } else if (end.outcome !== "done") {
     const waiting = end.waiting ?? []
     const detail = `the run is ${end.outcome}${waiting.length === 0 ? "" : `: ${waiting.join("; ")}`}`
-    report.add("progress", detail, history.length - 1)
+    report.add("G7", detail, history.length - 1)
   }
   const calm = history.find(({ kind }) => kind === "calm")?.at
   const timeOf = (index: number): number => history[index]?.at ?? Number.POSITIVE_INFINITY
@@ -38,6 +41,7 @@ export const checkProgress = (
   for (const call of calls.all) checkCall(call, timeOf, isLate, report)
   checkSubmissions(history, calls, timeOf, isLate, report)
   checkServers(history, calm, isLate, bounds, report)
+  checkAnswers(history, calls, bounds, report)
 }
 
 type IsLate = (began: number, finished: number) => boolean
@@ -104,3 +108,40 @@ const checkServers = (
   }
   for (const [server, { index }] of starting) report.add("G7", `${server} never got ready`, index)
 }
+
+// From its delivery on, a publish is answered in time, unless its server ends or its client goes away before.
+const checkAnswers = (
+  history: ReadonlyArray<Entry>,
+  calls: Calls,
+  { answerMicrosMax = Number.POSITIVE_INFINITY }: ProgressBounds,
+  report: Report
+): void => {
+  const publishes = new Map(calls.publishes.map(({ call }) => [call.id, call]))
+  const waiting = new Set<{ readonly entry: Delivered; readonly call: Call; readonly index: number }>()
+  for (const [index, entry] of history.entries()) {
+    for (const each of waiting) {
+      if (entry.at <= each.entry.at + answerMicrosMax) break
+      report.add("G7", `${describe(each.call)} was not answered by ${each.entry.server} in time`, each.index)
+      waiting.delete(each)
+    }
+    if (entry.kind === "delivered") {
+      const call = publishes.get(entry.call)
+      if (call !== undefined && call.settled > index) waiting.add({ entry, call, index })
+      continue
+    }
+    for (const each of waiting) {
+      const isOver =
+        entry.kind === "server"
+          ? entry.server === each.entry.server && isItsEnd(entry.change)
+          : "call" in entry &&
+            entry.call === each.entry.call &&
+            (entry.kind !== "answered" || entry.server === each.entry.server)
+      if (!isOver) continue
+      waiting.delete(each)
+      // Of two copies the first one's answer says nothing of the second.
+      if (entry.kind === "answered") break
+    }
+  }
+}
+
+const isItsEnd = (change: string): boolean => change !== "started" && change !== "ready"

@@ -5,21 +5,9 @@
 import type { Entry } from "../History.ts"
 
 /**
- * What can be broken: a guarantee, the database file itself, the run, which did not come to its end, or the simulation,
- * which the code under it has left.
+ * What can be broken: a guarantee, the database file itself, or the simulation, which the code under it has left.
  */
-export type Guarantee =
-  | "G1"
-  | "G2"
-  | "G3"
-  | "G4"
-  | "G5"
-  | "G6"
-  | "G7"
-  | "G8"
-  | "integrity"
-  | "progress"
-  | "simulation"
+export type Guarantee = "G1" | "G2" | "G3" | "G4" | "G5" | "G6" | "G7" | "G8" | "integrity" | "simulation"
 
 /** A guarantee that was broken. */
 export interface Violation {

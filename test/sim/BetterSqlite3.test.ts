@@ -10,6 +10,7 @@ import { Effect } from "effect"
 import { afterAll, describe, expect, it } from "vitest"
 import Simulated from "../../sim/BetterSqlite3.ts"
 import { Choices } from "../../sim/Choices.ts"
+import { type DiskFaults, noDiskFaults } from "../../sim/Disk.ts"
 import { simulate } from "../../sim/World.ts"
 
 /** What both drivers can do and the scripts use. */
@@ -393,4 +394,53 @@ describe("transactions", () => {
       )
       tell("seen", two.prepare("SELECT key FROM t").all())
     }))
+})
+
+describe("the simulated driver's own faults", () => {
+  const inWorld = (faults: Partial<DiskFaults>, body: () => void) =>
+    simulate({ choices: Choices.seeded(1), diskFaults: { ...noDiskFaults, ...faults } }, (world) => {
+      const process = world.start("program", () => Effect.sync(body))
+      world.run(() => process.exit !== undefined)
+      expect(process.exit?._tag).toBe("Success")
+    })
+
+  it("a COMMIT and a ROLLBACK that fail leave the transaction open", () => {
+    inWorld({ commitRefused: 1, rollbackError: 1 }, () => {
+      const db = new Simulated("test.db")
+      db.prepare("CREATE TABLE t (key)").run()
+      db.prepare("BEGIN").run()
+      db.prepare("INSERT INTO t VALUES (1)").run()
+      for (const sql of ["COMMIT", "ROLLBACK"]) {
+        expect(() => db.prepare(sql).run()).toThrow(/locked|I\/O/)
+        expect(db.inTransaction).toBe(true)
+      }
+      expect(() => db.prepare("BEGIN").run()).toThrow(/within a transaction/)
+      db.close()
+    })
+  })
+
+  it("a fiber may pause after a statement, and let others in between", () => {
+    const orders = Array.from({ length: 20 }, (_, seed) =>
+      simulate({ choices: Choices.seeded(seed, { rates: { pause: 1 }, defaultRate: 0 }) }, (world) => {
+        const order: Array<string> = []
+        const process = world.start("program", () => {
+          const steps = (name: string, db: Simulated) =>
+            Effect.forEach([1, 2, 3], () =>
+              Effect.sync(() => {
+                db.prepare("SELECT 1").all()
+                order.push(name)
+              })
+            )
+          return Effect.suspend(() => {
+            const db = new Simulated("test.db")
+            return Effect.all([steps("a", db), steps("b", db)], { concurrency: "unbounded" })
+          })
+        })
+        world.run(() => process.exit !== undefined)
+        return order.join("")
+      })
+    )
+    expect(new Set(orders).size).toBeGreaterThan(2)
+    expect(orders.every((order) => [...order].sort().join("") === "aaabbb")).toBe(true)
+  })
 })

@@ -34,7 +34,7 @@ import {
   told,
   withExtra
 } from "./CheckerGood.ts"
-import { event, payloads, publishing } from "./CheckerModel.ts"
+import { event, Model, payloads, publishing, type Request } from "./CheckerModel.ts"
 import { anyStep, walk } from "./CheckerWalk.ts"
 
 const options: Options = { progressMicrosMax: 1_000_000, queueEventsMax: 100, queueBytesMax: 100_000 }
@@ -816,11 +816,11 @@ const badRuns: ReadonlyArray<Bad> = [
     model.database.pragma("foreign_keys = OFF")
     model.database.exec("DROP TABLE redelivery")
   }),
-  bad("progress", "a run is stuck", /the run is stuck: p1 waits for the server/, ({ history }) => {
+  bad("G7", "a run is stuck", /the run is stuck: p1 waits for the server/, ({ history }) => {
     const { at } = history.pop() as Entry
     history.push({ kind: "end", at, outcome: "stuck", waiting: ["p1 waits for the server"] })
   }),
-  bad("progress", "a history has no end", /the history has no end/, ({ history }) => {
+  bad("G7", "a history has no end", /the history has no end/, ({ history }) => {
     history.pop()
   })
 ]
@@ -880,6 +880,39 @@ describe("a bad history", () => {
     run.history.splice(ready, 0, server("failed"), server("started"))
     expect(violations(run)).toEqual([])
     expect(violations(run, { startMayFail: false })).toMatchObject([{ guarantee: "G7" }])
+  })
+})
+
+describe("a publish that a server leaves without an answer", () => {
+  const late = (befalls: (model: Model, request: Request) => void) => {
+    const model = new Model()
+    const request = model.invoke("p1", publishing("waits", [event("e1")]))
+    model.deliver(request)
+    befalls(model, request)
+    for (let calls = 0; calls < 30; calls++) model.call("c", { type: "stats" })
+    model.end()
+    const found = check(model.history, model.query, { ...options, answerMicrosMax: 500 })
+    return found.filter(({ detail }) => /was not answered by server in time/.test(detail))
+  }
+  const answered = (model: Model, { call }: Request) =>
+    model.history.push({ kind: "answered", at: model.history.at(-1)?.at ?? 0, call, server: "server" })
+
+  it("is told (G7)", () => {
+    expect(late(() => {})).toMatchObject([{ guarantee: "G7", at: { index: 3 } }])
+  })
+
+  it("is told where only the other one of two copies was answered", () => {
+    const found = late((model, request) => {
+      model.deliver(request)
+      answered(model, request)
+    })
+    expect(found).toMatchObject([{ guarantee: "G7", at: { index: 4 } }])
+  })
+
+  it("is nothing where the answer was lost, the client went away, or the server ended", () => {
+    expect(late(answered)).toEqual([])
+    expect(late((model, request) => model.lose(request))).toEqual([])
+    expect(late((model) => model.crash("killed"))).toEqual([])
   })
 })
 
