@@ -26,6 +26,8 @@ type Plan = ReadonlyMap<string, ReadonlyMap<number, number>>
 
 export class Choices {
   readonly deviations: Array<Deviation> = []
+  /** From here on nothing strikes, whatever the rates; a replay has none, and needs to be told. */
+  isCalm = false
   /** Set by the world that uses these choices: every answer is part of the run's digest. */
   trace: Trace | undefined
   private readonly streams = new Map<string, ChoiceStream>()
@@ -131,8 +133,8 @@ export class ChoiceStream {
 
   chance(rate: number): boolean {
     const at = this.occurrence++
-    const value = this.replaying ? (this.planned?.get(at) ?? 0) : this.unit(at, 0) < rate ? 1 : 0
-    return this.settle(at, 2, value) === 1
+    const drawn = this.replaying ? this.planned?.get(at) === 1 : this.unit(at, 0) < rate
+    return this.settle(at, 2, drawn && !this.choices.isCalm ? 1 : 0) === 1
   }
 
   weighted(weights: ReadonlyArray<number>): number {

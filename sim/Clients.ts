@@ -13,12 +13,13 @@ import type {
   PlannedReader,
   PlannedSubmission
 } from "./Plan.ts"
-import { address } from "./Service.ts"
 import type { Process, World } from "./World.ts"
 
 /** What clients need of the run they are part of. */
 export interface Stage {
   readonly world: World
+  /** Of the service that they use. */
+  readonly address: string
   readonly record: (entry: Entry) => void
   /** Whether every publisher is done: then readers read what is left and end. */
   readonly published: () => boolean
@@ -50,7 +51,7 @@ const call = (
     const id = `${process.name}.${number}`
     const at = () => world.time.now
     record({ kind: "invoked", at: at(), process: process.name, call: id, operation })
-    return world.network.send(process.name, address, request, { timeoutMillis }).pipe(
+    return world.network.send(process.name, stage.address, request, { timeoutMillis }).pipe(
       Effect.tap(({ status, headers, body }) =>
         Effect.sync(() => record({ kind: "returned", at: at(), call: id, status, headers, body }))
       ),
@@ -171,7 +172,7 @@ export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
       // A connection that breaks under it brings it back soon: it is among the first that a new process answers.
       const isBroken = answer._tag === "Left" && answer.left._tag === "Reset"
       const isIdle = page === undefined ? !isBroken : page.next === after
-      pauseMillis = isIdle ? Math.min(pauseMillis * 2, 1000) : plan.pauseMillis
+      pauseMillis = isIdle ? Math.min(pauseMillis * 3, 1000) : plan.pauseMillis
       if (page !== undefined) {
         after = page.next
         if (page.more) {
@@ -186,7 +187,10 @@ export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
 
 // ---------- observers ----------
 
-/** Makes its calls once each, whatever comes of them. */
+/** How often a call is made again where nobody listened. */
+const refusalsMax = 5
+
+/** Makes its calls, each again while nobody listens, and once otherwise, whatever comes of it. */
 export const observer = (
   stage: Stage,
   process: Process,
@@ -207,9 +211,20 @@ export const observer = (
     lines: get("/events", { type: "stream", parameters: {} }, { accept: "application/x-ndjson" }),
     lookup
   }
+  const pause = Effect.sleep(Duration.millis(plan.pauseMillis))
   return Effect.forEach(
     plan.calls,
-    (kind) => Effect.zipRight(Effect.sleep(Duration.millis(plan.pauseMillis)), asking[kind]),
+    (kind) =>
+      Effect.gen(function* () {
+        for (let refusals = 0; refusals <= refusalsMax; refusals++) {
+          yield* pause
+          const answer = yield* asking[kind]
+          if (answer._tag === "Right")
+            stage.world.counters.count(`observer: ${kind} told ${answer.right.status}`)
+          if (answer._tag === "Right" || answer.left._tag !== "Refused") return
+          yield* Effect.sleep("60 millis")
+        }
+      }),
     { discard: true }
   )
 }

@@ -7,8 +7,8 @@
  * which some arrive, in no order; a truncation is kept or lost. A file whose directory entry was not synced may
  * vanish, and one whose deletion was not synced may come back. *Calls fail*: an open, a read, a write (of which
  * a part may have been done), a sync. *A failed sync drops the dirty pages*: readers may go on seeing them, or
- * see the old bytes again, but no later sync writes them. *The disk is full* for a while, by a limit or by
- * chance, to all that would make a file longer; then there is room again.
+ * see the old bytes again, but no later sync writes them. *The disk is full* for a while (tests
+ * may also set a limit), to all that would make a file longer; then there is room again.
  *
  * What never happens. A synced byte is not lost, nor altered, nor moved to another file, and does not rot. A
  * sync that succeeded did write what was dirty. A write outside of its range changes nothing (SQLite's
@@ -165,14 +165,19 @@ export class Disk {
     file: string
   ): boolean {
     const failed = this.stream(kind, file).chance(this.faults[kind])
-    if (failed) this.counters.count(`disk: ${kind}`)
+    if (failed) {
+      this.counters.count(`disk: ${kind}`)
+      this.choices.trace?.note(`the disk of ${this.name} strikes ${file}: ${kind}`)
+    }
     return failed
   }
 
   /** Whether there is no room for these bytes. @internal */
   isFull(more: number, file: string): boolean {
     if (this.stream("full", file).chance(this.faults.full)) {
-      this.fullUntil = this.now() + this.choices.int("disk-full-millis", 1, 3000) * 1000
+      const millis = this.choices.int("disk-full-millis", 1, 3000)
+      this.fullUntil = this.now() + millis * 1000
+      this.choices.trace?.note(`the disk of ${this.name} is full for ${millis} ms`)
     }
     let used = more
     for (const each of this.entries.values()) used += each.size

@@ -6,7 +6,8 @@
  * it; the first answer to come back counts. *Anything is delayed*, each message by its own measure, so that
  * what was sent later may arrive earlier. *A body arrives in pieces*, with pauses. *A connection breaks* while
  * the server works; the server notices, which interrupts the request's fiber, or a proxy keeps it from noticing
- * and the work goes on. *A crash* resets all connections to that process; an answer that had already left it
+ * and the work goes on. *A partition* keeps what a client sends to one address from arriving for a while; what is
+ * under way arrives. *A crash* resets all connections to that process; an answer that had already left it
  * may still arrive. *Nobody listens*: the connection is refused.
  *
  * What never happens. A message is not altered, cut short or made up, except that a server whose body stream
@@ -31,7 +32,7 @@ import {
   TimedOut
 } from "./Exchange.ts"
 import type { SimProcess, SimScheduler } from "./Scheduler.ts"
-import type { Trace } from "./Trace.ts"
+import { hashText, type Trace } from "./Trace.ts"
 
 export * from "./Exchange.ts"
 
@@ -53,6 +54,9 @@ interface Running {
   answered: boolean
 }
 
+// A process that is started again bears its name with a number.
+const linkOf = (client: string, address: string): string => `${client.replace(/#\d+$/, "")} ${address}`
+
 /** What every message takes, and what a delayed one may take on top, in microseconds. */
 const latency = 300
 const delays = [300, 1000, 4000, 20_000, 100_000, 700_000] as const
@@ -63,6 +67,8 @@ export class Network {
   delivered: ((exchange: string, server: string) => void) | undefined
   /** Hears of every answer that leaves a server: its exchange, the server's process, and its status. */
   answered: ((exchange: string, server: string, status: number) => void) | undefined
+  /** Pairs of a client and an address that are cut off from each other. */
+  private readonly cuts = new Set<string>()
   private readonly listeners = new Map<string, Listener>()
   private readonly running = new Set<Running>()
   private readonly sent = new Map<string, number>()
@@ -109,10 +115,15 @@ export class Network {
     client: string,
     address: string,
     request: Request,
-    options: { readonly timeoutMillis?: number } = {}
+    options: {
+      readonly timeoutMillis?: number
+      /** Hears of the exchange's name as it begins. */
+      readonly opened?: (exchange: string) => void
+    } = {}
   ): Effect.Effect<Answer, NetworkError> {
     return Effect.async((resume) => {
       const exchange = this.open(client, request)
+      options.opened?.(exchange.id)
       const cancel = this.time.after((options.timeoutMillis ?? Number.POSITIVE_INFINITY) * 1000, this, () => {
         this.counters.count("network: timed out")
         exchange.settle?.(Effect.fail(new TimedOut({ exchange: exchange.id })))
@@ -147,9 +158,17 @@ export class Network {
     }
   }
 
+  /** Cuts a client off from an address, also when it is started again, or ends that. */
+  partition(client: string, address: string, isCut: boolean): void {
+    this.trace.note(`${client} is ${isCut ? "cut off from" : "connected again to"} ${address}`)
+    if (isCut) this.cuts.add(linkOf(client, address))
+    else this.cuts.delete(linkOf(client, address))
+  }
+
   /** No more faults. */
   heal(): void {
     this.faults = noNetworkFaults
+    this.cuts.clear()
   }
 
   /** Exchanges that still wait for their answer, for the report of a run that is stuck. */
@@ -178,7 +197,9 @@ export class Network {
   }
 
   private transmit(exchange: Exchange, address: string): void {
-    if (this.strikes("requestLost", exchange)) {
+    const isCut = this.cuts.has(linkOf(exchange.client, address))
+    if (isCut) this.counters.count("network: cut off")
+    if (this.strikes("requestLost", exchange) || isCut) {
       this.loseSilentlyOrNot(exchange)
       return
     }
@@ -237,6 +258,7 @@ export class Network {
     this.answered?.(exchange.id, process.name, answer.status)
     const lost = this.strikes("answerLost", exchange)
     this.trace.note(`${exchange.id} is answered ${answer.status}${lost ? ", and the answer is lost" : ""}`)
+    this.trace.add(hashText(answer.body))
     if (lost) {
       this.loseSilentlyOrNot(exchange)
       return
@@ -293,7 +315,10 @@ export class Network {
 
   private strikes(fault: keyof NetworkFaults, exchange: Exchange): boolean {
     const struck = this.choices.chance(`net-${fault}/${exchange.client}`, this.faults[fault])
-    if (struck) this.counters.count(`network: ${fault}`)
+    if (struck) {
+      this.counters.count(`network: ${fault}`)
+      this.trace.note(`${exchange.id} meets with ${fault}`)
+    }
     return struck
   }
 

@@ -65,6 +65,30 @@ export interface PlannedOutage {
   readonly downMillis: number
 }
 
+/** Another aggregator, which exchanges its events with the first one through mirrors. */
+export interface PlannedPeer {
+  readonly publishers: ReadonlyArray<PlannedPublisher>
+  readonly readers: ReadonlyArray<PlannedReader>
+  readonly outages: ReadonlyArray<PlannedOutage>
+}
+
+/** A mirror is killed and started again. */
+export interface PlannedMirrorOutage {
+  readonly mirror: number
+  readonly afterMillis: number
+  readonly downMillis: number
+  /** What it finds of the cursor that it kept. */
+  readonly cursor: "kept" | "older" | "lost"
+}
+
+/** A mirror does not reach the aggregator that it reads, or the one that it publishes to. */
+export interface PlannedPartition {
+  readonly mirror: number
+  readonly side: "from" | "to"
+  readonly afterMillis: number
+  readonly forMillis: number
+}
+
 /** The limits of the service in this run: small, so that each is met. */
 export interface PlannedLimits {
   readonly queueEventsMax: number
@@ -87,6 +111,13 @@ export interface Plan {
    */
   readonly lastOutage: "kill" | "power cut" | "stop" | "none"
   readonly limits: PlannedLimits
+  /**
+   * In most runs none. A mirror copies from the first aggregator to the first peer, one from each peer to the next, and
+   * one from the last back to the first: with one peer both ways, with two in a ring.
+   */
+  readonly peers: ReadonlyArray<PlannedPeer>
+  readonly mirrorOutages: ReadonlyArray<PlannedMirrorOutage>
+  readonly partitions: ReadonlyArray<PlannedPartition>
 }
 
 /** No request of a plan has more events than this. */
@@ -149,9 +180,9 @@ const submission = (publisher: number): fc.Arbitrary<PlannedSubmission> =>
       pauseMillis
     }))
 
-const publisher = (index: number): fc.Arbitrary<PlannedPublisher> =>
+const publisher = (index: number, submissionsMax = 8): fc.Arbitrary<PlannedPublisher> =>
   fc.record({
-    submissions: fc.array(submission(index), { minLength: 1, maxLength: 8 }),
+    submissions: fc.array(submission(index), { minLength: 1, maxLength: submissionsMax }),
     attemptsMax: fc.constantFrom(0, 0, 0, 1, 3)
   })
 
@@ -189,42 +220,79 @@ const killThenCut: fc.Arbitrary<ReadonlyArray<PlannedOutage>> = fc
   ])
 
 // Those who go away do so while they wait for their turn, or in the moment in which it comes.
-const patience = fc.constantFrom(15_000, 15_000, 1, 2, 3, 5, 8)
+const patience = fc.constantFrom(15_000, 15_000, 15_000, 1, 2, 4, 8)
+
+const reader: fc.Arbitrary<PlannedReader> = fc.record({
+  limit: fc.constantFrom(100, 1, 2, 5),
+  topic: fc.constantFrom(null, null, "app.>", "app.log", "*"),
+  pauseMillis: fc.constantFrom(1, 5, 40),
+  patienceMillis: patience
+})
+
+const noPeers = fc.constant({ peers: [], mirrorOutages: [], partitions: [] })
+
+// Their publishers' own keys begin behind those of the first aggregator's; the shared ones are the same everywhere.
+const peer = (index: number): fc.Arbitrary<PlannedPeer> =>
+  fc.record({
+    publishers: fc.array(publisher(10 + index, 4), { minLength: 1, maxLength: 2 }),
+    readers: fc.array(reader, { maxLength: 1 }),
+    outages: fc.array(outage, { maxLength: 1 }).map((outages) => outages.flat())
+  })
+
+const mirrored = (peers: number) =>
+  fc.record({
+    peers: fc.tuple(...Array.from({ length: peers }, (_, index) => peer(index))),
+    mirrorOutages: fc.array(
+      fc.record({
+        mirror: fc.nat(peers),
+        afterMillis: fc.constantFrom(20, 60, 150, 400, 1000),
+        downMillis: fc.constantFrom(1, 100),
+        cursor: fc.constantFrom("kept" as const, "kept" as const, "older" as const, "lost" as const)
+      }),
+      { maxLength: 4 }
+    ),
+    partitions: fc.array(
+      fc.record({
+        mirror: fc.nat(peers),
+        side: fc.constantFrom("from" as const, "to" as const),
+        afterMillis: fc.constantFrom(1, 30, 150, 600),
+        forMillis: fc.constantFrom(50, 400, 2000)
+      }),
+      { maxLength: 3 }
+    )
+  })
 
 /** Plans of about fifty operations. */
 export const planArbitrary: fc.Arbitrary<Plan> = fc
   .record({
     publishers: fc.integer({ min: 1, max: 4 }),
-    readers: fc.array(
-      fc.record({
-        limit: fc.constantFrom(100, 1, 2, 5),
-        topic: fc.constantFrom(null, null, "app.>", "app.log", "*"),
-        pauseMillis: fc.constantFrom(1, 5, 40),
-        patienceMillis: patience
-      }),
-      { maxLength: 3 }
-    ),
+    readers: fc.array(reader, { maxLength: 3 }),
     observers: fc.array(
       fc.record({
         calls: fc.array(fc.constantFrom("stats", "topics", "conflicts", "lookup", "newest", "lines"), {
           minLength: 1,
           maxLength: 16
         }),
-        pauseMillis: fc.constantFrom(1, 5, 40),
+        pauseMillis: fc.constantFrom(1, 5, 20, 100, 400),
         patienceMillis: patience
       }),
-      { maxLength: 2 }
+      { maxLength: 3 }
     ),
     outages: fc.array(fc.oneof({ weight: 2, arbitrary: outage }, { weight: 1, arbitrary: killThenCut }), {
       maxLength: 3
     }),
     lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "none", "none"),
-    limits
+    limits,
+    exchange: fc.oneof(
+      { weight: 18, arbitrary: noPeers },
+      { weight: 1, arbitrary: mirrored(1) },
+      { weight: 1, arbitrary: mirrored(2) }
+    )
   })
-  .chain(({ publishers, outages, ...rest }) =>
+  .chain(({ publishers, outages, exchange, ...rest }) =>
     fc
       .tuple(...Array.from({ length: publishers }, (_, index) => publisher(index)))
-      .map((list): Plan => ({ publishers: list, outages: outages.flat(), ...rest }))
+      .map((list): Plan => ({ publishers: list, outages: outages.flat(), ...rest, ...exchange }))
   )
 
 /** The plan of a seed. */

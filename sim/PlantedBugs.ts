@@ -22,6 +22,7 @@ const store = "src/store/SqlEventStore.ts"
 const consumer = "src/pipeline/Consumer.ts"
 const intake = "src/pipeline/Intake.ts"
 const migrations = "src/store/Migrations.ts"
+const mirror = "src/mirror/Session.ts"
 
 const change = (file: string, find: string, replace: string): Mutant => ({ file, find, replace })
 
@@ -430,6 +431,19 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     showsInCalm: true
   },
   {
+    name: "a bound that is not enforced",
+    mistake: "the queue takes events beyond its bound",
+    guarantee: "G6",
+    changes: [
+      change(
+        intake,
+        "events + offer.length > queueEventsMax",
+        "events + offer.length > 100 * queueEventsMax"
+      ),
+      change(intake, ">(queueEventsMax + 1)", ">(100 * queueEventsMax)")
+    ]
+  },
+  {
     name: "room never given back",
     mistake: "events that were committed still count as waiting",
     guarantee: "G7",
@@ -455,11 +469,49 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [change(store, "Math.max(books.processed_at, now)", "Math.max(0, now)")]
   },
   {
-    name: "a reader that goes away keeps the connection",
-    mistake: "the wait for the connection can be interrupted, also when its turn has just come",
-    guarantee: "G7",
+    name: "a place kept before the acknowledgement",
+    mistake: "a mirror remembers a page as copied when it begins to send it",
+    guarantee: "G9",
     changes: [
-      change(connection, "Effect.uninterruptible(lock.withPermits(1)(use))", "lock.withPermits(1)(use)")
+      change(
+        mirror,
+        "        const toSend = page.events.filter(",
+        "        position = page.next\n        yield* settle(true)\n        const toSend = page.events.filter("
+      )
     ]
+  },
+  {
+    name: "sent back to where it came from",
+    mistake: "a mirror sends what it reads, whatever its origin",
+    guarantee: "G9",
+    changes: [change(mirror, "event.origin !== to", "event.origin !== from")],
+    showsInCalm: true
+  },
+  {
+    name: "an origin that changes on its way",
+    mistake: "a mirror calls the store that it reads from the origin, also of what came there from another",
+    guarantee: "G9",
+    changes: [change(mirror, "origin: event.origin ?? from", "origin: from")],
+    showsInCalm: true
+  },
+  {
+    name: "a copy with a time of its own",
+    mistake: "a mirror stamps what it sends",
+    guarantee: "G9",
+    changes: [
+      change(
+        mirror,
+        "origin: event.origin ?? from",
+        'origin: event.origin ?? from, timestamp: "2026-11-23T00:00:00Z"'
+      )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "a payload parsed and printed again",
+    mistake: "a mirror sends the value of a payload, whose numbers were rounded on the way",
+    guarantee: "G9",
+    changes: [change("src/mirror/Page.ts", "new JsonText(payload)", "JSON.parse(payload)")],
+    showsInCalm: true
   }
 ]

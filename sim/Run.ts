@@ -1,48 +1,36 @@
 /**
  * One run: a plan carried out in a world, first with faults and outages, then in calm, and at the end the verdict of
  * the checker. The run ends its time of faults with one more outage, so that all that was acknowledged by then has
- * proved itself; in the calm that follows everything must finish within a bounded time (G7).
+ * proved itself; in the calm that follows everything must finish within a bounded time (G7). Where there are several
+ * aggregators, each is judged by its own history, and all together by what they hold at the end (G9).
  */
-
-import { check, type Violation } from "./Checker.ts"
+import { Aggregator, calmMillisMax } from "./Aggregator.ts"
+import type { Violation } from "./Checker.ts"
 import type { Choices, Deviation } from "./Choices.ts"
-import { lastLook, observer, publisher, reader, type Stage } from "./Clients.ts"
 import type { Counters } from "./Counters.ts"
+import { checkConvergence } from "./check/Convergence.ts"
 import { noDiskFaults } from "./Disk.ts"
 import type { Entry } from "./History.ts"
+import { Mirrors } from "./Mirrors.ts"
 import { noNetworkFaults } from "./Network.ts"
-import type { Plan, PlannedOutage } from "./Plan.ts"
-import { databaseFile, Supervisor } from "./Service.ts"
+import type { Plan } from "./Plan.ts"
+import { firstSite } from "./Service.ts"
 import type { Swarm } from "./Swarm.ts"
 import type { Note } from "./Trace.ts"
-import { EscapeError, type Outcome, type Process, simulate, type World } from "./World.ts"
+import { EscapeError, type Outcome, simulate, type World } from "./World.ts"
 
 /** How long, in virtual time, the faults may go on while publishers are not done. */
 export const faultMillisMax = 30_000
 
-/** In how much virtual time after the last fault everything must be done (G7). */
-export const calmMillisMax = 120_000
-
-/**
- * By how much a server may answer later than it promises: a body may arrive in pieces with pauses, and steps stall.
- * Together with the longest promise of a plan it is less than a client's patience.
- */
-const answerSecondsSlack = 8
-
 /** No run takes more steps of the scheduler than this, whatever its virtual time. */
 const stepsMax = 400_000
-
-/** How long an outage waits for the moment that it is to fall into. */
-const outageMillisMax = 3000
-
-/** A service that has been started so often since the last fault does not recover. */
-const calmStartsMax = 20
 
 /** What came of a run. */
 export interface RunResult {
   readonly violations: ReadonlyArray<Violation>
   /** Two runs of one plan and one seed agree in it, wherever they take place. */
   readonly digest: string
+  /** That of every aggregator, one after the other. */
   readonly history: ReadonlyArray<Entry>
   /** What befell the world, in order. */
   readonly notes: ReadonlyArray<Note>
@@ -67,9 +55,8 @@ export interface RunOptions {
 
 /** Carries a plan out. */
 export const runPlan = (options: RunOptions): RunResult => {
-  const history: Array<Entry> = []
   let last: World | undefined
-  let starts = 0
+  let run: Run | undefined
   let violations: ReadonlyArray<Violation>
   try {
     violations = simulate(
@@ -83,17 +70,18 @@ export const runPlan = (options: RunOptions): RunResult => {
       },
       (world) => {
         last = world
-        const run = new Run(world, options.plan, history)
-        const found = run.carryOut()
-        starts = run.starts
-        return found
+        run = new Run(world, options.plan)
+        return run.carryOut()
       }
     )
   } catch (error) {
-    if (!(error instanceof EscapeError)) throw error
-    violations = [{ guarantee: "simulation", detail: error.message }]
+    // Whatever is wrong here, it is a run that says nothing: its seed has to be told.
+    if (last === undefined || run === undefined) throw error
+    const detail = error instanceof EscapeError ? error.message : String((error as Error).stack ?? error)
+    violations = [{ guarantee: "simulation", detail }]
   }
-  if (last === undefined) throw new Error("there was no world")
+  if (last === undefined || run === undefined) throw new Error("there was no world")
+  const history = run.aggregators.flatMap(({ history }) => history)
   return {
     violations,
     digest: last.trace.digest(),
@@ -102,175 +90,98 @@ export const runPlan = (options: RunOptions): RunResult => {
     deviations: options.choices.deviations,
     counters: last.counters,
     operations: history.filter(({ kind }) => kind === "invoked").length,
-    starts,
+    starts: run.aggregators.reduce((sum, { supervisor }) => sum + supervisor.starts(), 0),
     steps: last.scheduler.steps,
     virtualMillis: last.time.now / 1000
   }
 }
 
 class Run {
+  readonly aggregators: ReadonlyArray<Aggregator>
   private readonly world: World
   private readonly plan: Plan
-  private readonly history: Array<Entry>
-  private readonly supervisor: Supervisor
-  private outagesLeft: number
-  /** Called as an answer with a 2xx leaves the server. */
-  private succeeded: () => void = () => undefined
-  private startsBeforeCalm = Number.POSITIVE_INFINITY
+  private readonly mirrors: Mirrors
 
-  constructor(world: World, plan: Plan, history: Array<Entry>) {
+  constructor(world: World, plan: Plan) {
     this.world = world
     this.plan = plan
-    this.history = history
-    this.outagesLeft = plan.outages.length
-    const record = (entry: Entry) => void history.push(entry)
-    world.network.delivered = (call, server) =>
-      record({ kind: "delivered", at: world.time.now, call, server })
-    world.network.answered = (call, server, status) => {
-      record({ kind: "answered", at: world.time.now, call, server })
-      if (status < 300) this.succeeded()
-    }
-    this.supervisor = new Supervisor(world, plan.limits, record)
-  }
-
-  get starts(): number {
-    return this.supervisor.starts()
+    const { limits } = plan
+    this.aggregators = [
+      new Aggregator(world, firstSite, plan),
+      ...plan.peers.map((peer, index) => {
+        const name = `peer-${index + 1}`
+        return new Aggregator(world, { name, address: `${name}:8080` }, { ...peer, observers: [], limits })
+      })
+    ]
+    const serving = (server: string) => this.aggregators.find((aggregator) => aggregator.isServer(server))
+    world.network.delivered = (call, server) => serving(server)?.delivered(call, server)
+    world.network.answered = (call, server, status) => serving(server)?.answered(call, server, status)
+    this.mirrors = new Mirrors(world, this.aggregators)
   }
 
   carryOut(): ReadonlyArray<Violation> {
-    const { history, plan, supervisor, world } = this
-    const { publishers, others } = this.startClients()
-    const published = () => publishers.every(ended)
-    this.scheduleOutages(plan.outages)
-
-    this.run(() => published() && this.outagesLeft === 0, faultMillisMax)
+    const { aggregators, mirrors, plan, world } = this
+    for (const aggregator of aggregators) aggregator.begin()
+    mirrors.begin(plan)
+    this.run(() => aggregators.every(({ isThrough }) => isThrough), faultMillisMax)
     this.lastOutage()
     world.heal()
-    this.startsBeforeCalm = this.starts
-    history.push({ kind: "calm", at: world.time.now })
+    for (const aggregator of aggregators) aggregator.calm()
 
-    let outcome = this.run(() => published() && others.every(ended), calmMillisMax)
-    if (outcome._tag === "Done") {
-      const look = world.start("closing", (process) => lastLook(this.stage(publishers), process))
-      outcome = this.run(() => ended(look), calmMillisMax)
+    let outcome = this.run(() => aggregators.every(({ isQuiet }) => isQuiet), calmMillisMax)
+    // An event passes one mirror a round, and has to pass all but one.
+    for (let round = 1; round < aggregators.length && outcome._tag === "Done"; round++) {
+      mirrors.catchUp()
+      outcome = this.run(() => mirrors.haveEnded, calmMillisMax)
     }
-    supervisor.release()
-    supervisor.stop()
-    if (outcome._tag === "Done") outcome = this.run(() => !supervisor.current().sim.alive, calmMillisMax)
-    history.push({ kind: "end", at: world.time.now, ...this.describe(outcome) })
-    // A service that did not end would keep its database from the checker.
-    world.crash(supervisor.current(), "kill")
+    mirrors.stop()
+    if (outcome._tag === "Done") {
+      const looks = aggregators.map((aggregator) => aggregator.look())
+      outcome = this.run(() => looks.every(({ exit }) => exit !== undefined), calmMillisMax)
+    }
+    for (const { supervisor } of aggregators) {
+      supervisor.release()
+      supervisor.stop()
+    }
+    const isOver = () => aggregators.every(({ supervisor }) => !supervisor.current().sim.alive)
+    if (outcome._tag === "Done") outcome = this.run(isOver, calmMillisMax)
+    for (const aggregator of aggregators) {
+      aggregator.record({ kind: "end", at: world.time.now, ...this.describe(outcome) })
+      // A service that did not end would keep its database from the checker.
+      world.crash(aggregator.supervisor.current(), "kill")
+    }
     return this.judge()
   }
 
-  private stage(publishers: ReadonlyArray<Process>): Stage {
-    return {
-      world: this.world,
-      record: (entry) => void this.history.push(entry),
-      published: () => publishers.every(ended),
-      calm: () => this.startsBeforeCalm !== Number.POSITIVE_INFINITY
-    }
-  }
-
-  private startClients() {
-    const { plan, world } = this
-    const publishers: Array<Process> = []
-    const stage = this.stage(publishers)
-    for (const [index, planned] of plan.publishers.entries()) {
-      publishers.push(world.start(`publisher-${index}`, (process) => publisher(stage, process, planned)))
-    }
-    const readers = plan.readers.map((planned, index) =>
-      world.start(`reader-${index}`, (process) => reader(stage, process, planned))
-    )
-    const known = plan.publishers.flatMap(({ submissions }) => submissions.flatMap(({ events }) => events))
-    const observers = plan.observers.map((planned, index) =>
-      world.start(`observer-${index}`, (process) => observer(stage, process, planned, known))
-    )
-    return { publishers, others: [...readers, ...observers] }
-  }
-
-  // Drives the world, and looks after the service between its steps.
+  // Drives the world, and looks after the services between its steps.
   private run(until: () => boolean, millisMax: number): Outcome {
     return this.world.run(
       () => {
-        this.supervisor.look()
-        return until() || this.cannotRecover()
+        for (const { supervisor } of this.aggregators) supervisor.look()
+        return until() || this.aggregators.some(({ cannotRecover }) => cannotRecover)
       },
       { stepsMax, millisMax }
     )
   }
 
-  private cannotRecover(): boolean {
-    return this.starts - this.startsBeforeCalm > calmStartsMax
-  }
-
-  private scheduleOutages([outage, ...later]: ReadonlyArray<PlannedOutage>): void {
-    if (outage === undefined) return
-    this.world.time.after(outage.afterMillis * 1000, this, () =>
-      this.strike(outage, () => {
-        this.outagesLeft = later.length
-        this.scheduleOutages(later)
-      })
-    )
-  }
-
-  private strike({ kind, within, count, downMillis }: PlannedOutage, struck: () => void): void {
-    const { supervisor, world } = this
-    const process = supervisor.current()
-    supervisor.stayDown(downMillis)
-    const crash = () => {
-      if (kind === "stop") supervisor.stop()
-      else supervisor.crash(kind)
-      struck()
-    }
-    if (kind === "stop" || within === "a step" || !process.sim.alive) {
-      crash()
-      return
-    }
-    // What the outage waits for may not come: a server that nobody asks anything is struck all the same.
-    let over = false
-    const once = (strike: () => void) => () => {
-      if (over) return
-      over = true
-      process.mount.deathIn = undefined
-      this.succeeded = () => undefined
-      strike()
-    }
-    world.time.after(outageMillisMax * 1000, this, once(crash))
-    if (within === "an answer") {
-      let left = count
-      this.succeeded = () => {
-        if (--left > 0) return
-        world.counters.count("process: crashed as it answered")
-        world.time.after(0, this, once(crash))
-      }
-    } else {
-      const kinds = within === "a sync" ? (["sync"] as const) : undefined
-      const happened = once(() => {
-        supervisor.noteCrash(kind)
-        struck()
-      })
-      world.crashInOperation(process, kind, count, { happened, kinds })
-    }
-  }
-
   // The faults end with the process. A stop may take its time, and the service may be down already.
   private lastOutage(): void {
-    const { plan, supervisor } = this
-    supervisor.current().mount.deathIn = undefined
-    if (plan.lastOutage === "none") return
-    if (plan.lastOutage !== "stop") {
-      supervisor.crash(plan.lastOutage)
-      return
+    const { aggregators, plan, world } = this
+    for (const { supervisor } of aggregators) {
+      supervisor.current().mount.deathIn = undefined
+      if (plan.lastOutage === "none") continue
+      if (plan.lastOutage === "stop") supervisor.stop()
+      else supervisor.crash(plan.lastOutage)
     }
-    supervisor.stop()
-    const process = supervisor.current()
-    this.world.run(() => !process.sim.alive, { stepsMax, millisMax: 20_000 })
+    if (plan.lastOutage !== "stop") return
+    const processes = aggregators.map(({ supervisor }) => supervisor.current())
+    world.run(() => processes.every(({ sim }) => !sim.alive), { stepsMax, millisMax: 20_000 })
   }
 
   private describe(outcome: Outcome) {
-    if (this.cannotRecover()) {
-      const waiting = [`the service does not start: ${this.supervisor.lastFailure()}`]
+    const broken = this.aggregators.find(({ cannotRecover }) => cannotRecover)
+    if (broken !== undefined) {
+      const waiting = [`${broken.site.name} does not start: ${broken.supervisor.lastFailure()}`]
       return { outcome: "exhausted" as const, waiting }
     }
     if (outcome._tag === "Done") return { outcome: "done" as const }
@@ -281,31 +192,25 @@ class Run {
   }
 
   private judge(): ReadonlyArray<Violation> {
-    const { history, world } = this
-    const found: Array<Violation> = []
+    const { aggregators, world } = this
     const bad = {
       "service: bug": "a call failed on a bug",
-      "service: stop cut short while ready": "a stop did not end"
+      "service: stop cut short while ready": "a stop did not end",
+      "mirror: failed": "a mirror gave up"
     }
-    for (const [name, detail] of Object.entries(bad)) {
-      if (world.counters.get(name) > 0) found.push({ guarantee: "G7", detail })
-    }
-    try {
-      return world.readDatabase(world.machine("server"), databaseFile, (connection) => {
-        connection.exec("PRAGMA locking_mode = EXCLUSIVE")
-        const { publishSecondsMax, queueEventsMax, queueBytesMax } = this.plan.limits
-        const bounds = {
-          progressMicrosMax: calmMillisMax * 1000,
-          answerMicrosMax: (publishSecondsMax + answerSecondsSlack) * 1_000_000,
-          queueEventsMax,
-          queueBytesMax
-        }
-        return [...found, ...check(history, (sql) => connection.all(sql), bounds)]
-      })
-    } catch (error) {
-      return [...found, { guarantee: "integrity", detail: `the database cannot be read: ${String(error)}` }]
-    }
+    const found = Object.entries(bad).flatMap(
+      ([name, detail]): ReadonlyArray<Violation> =>
+        world.counters.get(name) > 0 ? [{ guarantee: "G7", detail }] : []
+    )
+    const alone = aggregators.flatMap((aggregator) => aggregator.judge())
+    if (aggregators.length === 1 || found.length + alone.length > 0) return [...found, ...alone]
+    return checkConvergence(
+      aggregators.map((aggregator) => ({
+        name: aggregator.site.name,
+        history: aggregator.history,
+        read: (ask) => aggregator.read(ask)
+      })),
+      this.mirrors.links
+    )
   }
 }
-
-const ended = (process: Process): boolean => process.exit !== undefined || !process.sim.alive

@@ -13,10 +13,16 @@ import type { Entry, ServerChange } from "./History.ts"
 import { type PlannedLimits, requestEventsMax } from "./Plan.ts"
 import type { CrashKind, Process, World } from "./World.ts"
 
-/** Where the service is reached. */
-export const address = "sekali:8080"
+/** One aggregator: its processes and its machine bear its name, and it is reached at its address. */
+export interface Site {
+  readonly name: string
+  readonly address: string
+}
 
-/** The file of its database, on the disk of the machine `server`. */
+/** The one that every run has. */
+export const firstSite: Site = { name: "server", address: "sekali:8080" }
+
+/** The file of its database, on the disk of the site's machine. */
 export const databaseFile = "sekali.db"
 
 /** What the service logs that tells of a branch worth counting, and the name it is counted under. */
@@ -54,7 +60,7 @@ const database = (checkpointPages: number) =>
     )
   })
 
-const service = (world: World, process: Process, limits: PlannedLimits) =>
+const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) =>
   run.pipe(
     Effect.provide(Layer.merge(world.layerHttpServer(process, address), database(limits.checkpointPages))),
     Effect.provideService(Settings, {
@@ -78,17 +84,20 @@ const service = (world: World, process: Process, limits: PlannedLimits) =>
 /** Keeps the service running, and says in the history what befalls it. */
 export class Supervisor {
   private readonly world: World
+  private readonly site: Site
   private readonly limits: PlannedLimits
   private readonly record: (entry: Entry) => void
   private process: Process
   private count = 0
   private downMillis: number | undefined
   private failuresInARow = 0
-  private state: "starting" | "ready" | "stopping" | "down" | "released" = "starting"
+  private state: "starting" | "ready" | "stopping" | "down" = "starting"
+  private released = false
   private failure: string | undefined
 
-  constructor(world: World, limits: PlannedLimits, record: (entry: Entry) => void) {
+  constructor(world: World, site: Site, limits: PlannedLimits, record: (entry: Entry) => void) {
     this.world = world
+    this.site = site
     this.limits = limits
     this.record = record
     this.process = this.start()
@@ -97,6 +106,10 @@ export class Supervisor {
   /** The process that runs, or the last one that did. */
   current(): Process {
     return this.process
+  }
+
+  get isReady(): boolean {
+    return this.state === "ready"
   }
 
   /** How often the service was started. */
@@ -142,25 +155,26 @@ export class Supervisor {
 
   /** Says that the process has crashed. */
   noteCrash(kind: CrashKind): void {
+    if (this.state === "starting") this.world.counters.count("process: crashed while starting")
     this.note(kind === "kill" ? "killed" : "power cut")
     this.comeBack()
   }
 
   /** From here on, a process that ends is not started again. */
   release(): void {
-    this.state = "released"
+    this.released = true
   }
 
   /** To be called between the steps of the world: sees whether the process got ready, or ended. */
   look(): void {
     const { process, state } = this
     if (process.sim.alive) {
-      if (state === "starting" && this.world.network.isListening(address)) {
+      if (state === "starting" && this.world.network.isListening(this.site.address)) {
         this.state = "ready"
         this.failuresInARow = 0
         this.note("ready")
       }
-    } else if (state !== "down" && state !== "released") {
+    } else if (state !== "down") {
       const { exit } = process
       const failed = exit?._tag === "Failure" && !Cause.isInterruptedOnly(exit.cause)
       if (failed) {
@@ -174,12 +188,12 @@ export class Supervisor {
   }
 
   private comeBack(): void {
-    if (this.state === "released") return
     this.state = "down"
+    if (this.released) return
     // A supervisor waits longer, the more starts have failed in a row.
     const usual = usualDownMillis * 4 ** Math.min(this.failuresInARow, 3)
     this.world.time.after((this.downMillis ?? usual) * 1000, this, () => {
-      if (this.state === "down") this.process = this.start()
+      if (this.state === "down" && !this.released) this.process = this.start()
     })
     this.downMillis = undefined
   }
@@ -187,7 +201,9 @@ export class Supervisor {
   private start(): Process {
     this.count++
     this.state = "starting"
-    const process = this.world.start("server", (process) => service(this.world, process, this.limits))
+    const process = this.world.start(this.site.name, (process) =>
+      service(this.world, process, this.site, this.limits)
+    )
     this.note("started", undefined, process)
     return process
   }

@@ -1,8 +1,8 @@
 /**
  * From a run that failed to the smallest one that still does: the few operations and the few faults that it takes. The
- * plan shrinks first, as fast-check shrinks what it drew, under the same seed; then the choices, by delta debugging
- * over those that were not the harmless ones; and then whatever of the plan those few choices do not need. A step
- * counts only if the same guarantee is broken after it.
+ * plan shrinks first, as fast-check shrinks what it drew, under the same seed; then the choices: whole kinds of them are
+ * left out, then names, then stretches (delta debugging); and then whatever of the plan those few choices do not need.
+ * A step counts only if the same guarantee is broken after it.
  */
 import { performance } from "node:perf_hooks"
 import fc from "fast-check"
@@ -19,6 +19,8 @@ export interface Case {
   readonly seed: number
   readonly plan: Plan
   readonly deviations: ReadonlyArray<Deviation>
+  /** Of a kept case: the planted bug that is the mistake it was found with, so that it can be seen to break again. */
+  readonly bug?: string
 }
 
 /** How much may be spent on making a failure small. */
@@ -48,7 +50,8 @@ export const shrink = (seed: number, found: RunResult, plan: Plan, budget: Budge
     result.violations.some(({ guarantee }) => guarantee === violation.guarantee)
 
   let best = { plan, result: found }
-  const smaller = shrinkPlan(seed, spending, breaks)
+  const third = { executionsMax: budget.executionsMax / 3, secondsMax: budget.secondsMax / 3 }
+  const smaller = shrinkPlan(seed, new Spending(third), breaks)
   if (smaller !== undefined) best = smaller
 
   let small: Candidate = { seed, plan: best.plan, deviations: best.result.deviations }
@@ -113,10 +116,22 @@ const withFewer = <A>(
 const withFewerDeviations = (
   candidate: Candidate,
   stillBreaks: (candidate: Candidate) => boolean
-): Candidate => ({
-  ...candidate,
-  deviations: withFewer(candidate.deviations, (deviations) => stillBreaks({ ...candidate, deviations }))
-})
+): Candidate => {
+  let { deviations } = candidate
+  const attempt = (fewer: Candidate["deviations"]): boolean => {
+    if (fewer.length === deviations.length || !stillBreaks({ ...candidate, deviations: fewer })) return false
+    deviations = fewer
+    return true
+  }
+  const kindOf = (name: string): string => name.split("/", 1)[0] ?? name
+  for (const part of [kindOf, (name: string) => name]) {
+    for (const each of new Set(deviations.map(([name]) => part(name)))) {
+      attempt(deviations.filter(([name]) => part(name) !== each))
+    }
+  }
+  withFewer(deviations, attempt)
+  return { ...candidate, deviations }
+}
 
 /** Leaves out of the plan what is not needed: publishers, requests, events, readers, observers, outages. */
 const withLessPlan = (candidate: Candidate, stillBreaks: (candidate: Candidate) => boolean): Candidate => {
@@ -127,6 +142,9 @@ const withLessPlan = (candidate: Candidate, stillBreaks: (candidate: Candidate) 
     plan = less
     return true
   }
+  if (plan.peers.length > 0) attempt({ peers: [], mirrorOutages: [], partitions: [] })
+  withFewer(plan.mirrorOutages, (mirrorOutages) => attempt({ mirrorOutages }))
+  withFewer(plan.partitions, (partitions) => attempt({ partitions }))
   withFewer(plan.outages, (outages) => attempt({ outages }))
   withFewer(plan.readers, (readers) => attempt({ readers }))
   withFewer(plan.observers, (observers) => attempt({ observers }))

@@ -33,6 +33,9 @@ const keysOf = (events: ReadonlyArray<string>): string =>
     })
     .join(", ")
 
+/** Of the choices that remain, so many are named. */
+const choicesTold = 60
+
 /** The whole story, as lines. `file` is where the case is kept. */
 export const tell = (kept: Case, file: string): ReadonlyArray<string> => {
   const result = replay(kept, true)
@@ -61,12 +64,16 @@ export const tell = (kept: Case, file: string): ReadonlyArray<string> => {
   return [
     `BROKEN  ${kept.guarantee}: ${kept.detail}`,
     `seed ${kept.seed}; what remains: ${size.operations} operations, ${size.outages} outages, ${size.deviations} choices`,
-    ...kept.deviations.map(([name, occurrence, value]) => `  choice ${name} #${occurrence} = ${value}`),
     "",
     ...lines,
     "",
+    ...kept.deviations
+      .slice(0, choicesTold)
+      .map(([name, occurrence, value]) => `  choice ${name} #${occurrence} = ${value}`),
+    ...(size.deviations > choicesTold ? [`  and ${size.deviations - choicesTold} choices more`] : []),
+    "",
     ...result.violations.map(({ guarantee, detail }) => `${guarantee}: ${detail}`),
     "",
-    `play it again:  npm run sim -- --replay ${file}`
+    `play it again:  npm run sim -- --replay ${/[^\w./-]/.test(file) ? `'${file}'` : file}`
   ]
 }

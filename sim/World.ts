@@ -10,7 +10,7 @@
  * running ends with it. Clocks may jump (see `Clock`). What never happens: a process that is over does another
  * step, or reaches the disk, the network or another process.
  */
-import { Effect, Fiber, FiberId, MutableRef, Option } from "effect"
+import { Cause, Effect, Exit, Fiber, FiberId, MutableRef, Option } from "effect"
 import type { Choices } from "./Choices.ts"
 import { makeClock, VirtualTime, WallClock } from "./Clock.ts"
 import { Counters } from "./Counters.ts"
@@ -98,7 +98,6 @@ export class World {
   /** Set while the harness itself reads a disk. */
   private reader: { readonly mount: Mount; readonly machine: Machine } | undefined
   private randomBytes = 0
-  private healed = false
 
   constructor(options: WorldOptions) {
     this.options = options
@@ -172,9 +171,7 @@ export class World {
     process.main?.addObserver((exit) => {
       if (!sim.alive) return
       process.exit = exit
-      this.trace.note(
-        `${sim.name} ends ${exit._tag === "Success" ? "by itself" : "by interruption or failure"}`
-      )
+      this.trace.note(`${sim.name} ends ${howItEnded(exit)}`)
       this.bury(process)
     })
     return process
@@ -248,7 +245,7 @@ export class World {
     for (const machine of this.machines.values()) machine.disk.heal()
     for (const process of this.processes.values()) process.mount.deathIn = undefined
     this.network.heal()
-    this.healed = true
+    this.choices.isCalm = true
   }
 
   /** Runs the world until a condition holds, nothing can move any more, or a limit is reached. */
@@ -279,8 +276,10 @@ export class World {
   readDatabase<A>(machine: Machine, file: string, read: (connection: Connection) => A): A {
     const { disk } = machine
     const { faults } = disk
+    const wasCalm = this.choices.isCalm
     const mount = disk.mount("harness")
     disk.faults = noDiskFaults
+    this.choices.isCalm = true
     this.reader = { mount, machine }
     try {
       const connection = new Connection(file)
@@ -293,6 +292,7 @@ export class World {
       this.reader = undefined
       mount.fence()
       disk.faults = faults
+      this.choices.isCalm = wasCalm
     }
   }
 
@@ -348,13 +348,19 @@ export class World {
   private maybeJump(): void {
     const rate = this.options.wallJumps ?? 0
     for (const machine of this.machines.values()) {
-      if (!this.choices.chance(`wall-jump/${machine.name}`, this.healed ? 0 : rate)) continue
+      if (!this.choices.chance(`wall-jump/${machine.name}`, rate)) continue
       const millis = this.choices.oneOf(`wall-jump-millis/${machine.name}`, wallJumps)
       machine.wall.jump(millis)
       this.counters.count(millis < 0 ? "clock: jumped back" : "clock: jumped ahead")
       this.trace.note(`the clock of ${machine.name} jumps by ${millis} ms`)
     }
   }
+}
+
+const howItEnded = (exit: Exit.Exit<unknown, unknown>): string => {
+  if (Exit.isSuccess(exit)) return "by itself"
+  if (Cause.isInterruptedOnly(exit.cause)) return "by interruption"
+  return `by failure: ${Cause.pretty(exit.cause).split("\n", 1)[0]}`
 }
 
 const wallJumps = [

@@ -3,13 +3,16 @@
  * the first one it finds.
  */
 import { type ChildProcess, fork } from "node:child_process"
+import { randomInt } from "node:crypto"
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
 import { join, relative } from "node:path"
 import { performance } from "node:perf_hooks"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
+import { calmMillisMax } from "./Aggregator.ts"
 import { add, emptyTally, type Failure, runSeeds, type Tally } from "./Batch.ts"
+import { writeHistory } from "./History.ts"
 import { planOf } from "./Plan.ts"
 import { type Case, replay, runSeed, shrink } from "./Shrink.ts"
 import { neverHappened, runsForSometimes } from "./Sometimes.ts"
@@ -18,7 +21,7 @@ import { describeSwarm, swarmOf } from "./Swarm.ts"
 
 const help = `npm run sim -- [options]: runs the service in a simulated world and looks for broken guarantees.
 
-  --seed S        the first seed; the run of a seed is always the same (default: drawn from the clock)
+  --seed S        the first seed; the run of a seed is always the same (default: a random one)
   --runs N        how many seeds to try
   --seconds N     how long to search (default: 60, unless --runs is given)
   --jobs N        worker processes (default: one for each core)
@@ -41,11 +44,17 @@ const print = (...lines: ReadonlyArray<string>): void => void process.stdout.wri
 
 class UsageError extends Error {}
 
-const wholeNumber = (name: string, text: string | undefined, most = 2 ** 31 - 1): number | undefined => {
+const wholeNumber = (
+  name: string,
+  text: string | undefined,
+  least = 1,
+  most = 2 ** 31 - 1
+): number | undefined => {
   if (text === undefined) return undefined
-  const value = Number(text)
-  if (!Number.isInteger(value) || value < 0 || value > most) {
-    throw new UsageError(`--${name} is ${JSON.stringify(text)}, but must be a whole number from 0 to ${most}`)
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN
+  if (!(value >= least && value <= most)) {
+    const rule = `a whole number from ${least} to ${most}`
+    throw new UsageError(`--${name} is ${JSON.stringify(text)}, but must be ${rule}`)
   }
   return value
 }
@@ -66,12 +75,15 @@ const readOptions = () => {
     }
   })
   const runs = wholeNumber("runs", values.runs)
+  if (values.verbose && runs !== 1 && values.replay === undefined) {
+    throw new UsageError("--verbose shows one run: give --runs 1, or --replay")
+  }
   return {
     ...values,
-    seed: wholeNumber("seed", values.seed) ?? Math.floor(Date.now() / 1000) % 1_000_000_000,
+    seed: wholeNumber("seed", values.seed, 0) ?? randomInt(1_000_000_000),
     runs: runs ?? Number.POSITIVE_INFINITY,
     seconds: wholeNumber("seconds", values.seconds) ?? (runs === undefined ? 60 : Number.POSITIVE_INFINITY),
-    jobs: Math.max(1, wholeNumber("jobs", values.jobs, 256) ?? availableParallelism())
+    jobs: Math.max(1, wholeNumber("jobs", values.jobs, 1, 256) ?? availableParallelism())
   }
 }
 
@@ -123,14 +135,17 @@ const search = (
     const finish = () => {
       if (busy > 0) return
       for (const worker of workers) if (worker.connected) worker.disconnect()
+      // What is done next with a failure is one long step: Ctrl-C then ends the process as usual.
+      process.off("SIGINT", interrupt)
       resolve({ tally, interrupted: false })
     }
     let interrupted = false
-    process.once("SIGINT", () => {
+    const interrupt = () => {
       interrupted = true
       for (const worker of workers) worker.kill()
       resolve({ tally, interrupted })
-    })
+    }
+    process.once("SIGINT", interrupt)
     for (let job = 0; job < Math.min(options.jobs, options.runs); job++) {
       const worker = fork(fileURLToPath(import.meta.url), ["--worker"])
       workers.push(worker)
@@ -175,6 +190,7 @@ const table = (tally: Tally, seconds: number, jobs: number): ReadonlyArray<strin
     ["runs per second of CPU", (tally.runs / (tally.cpuMillis / 1000)).toFixed(1)],
     ["operations", `${tally.operations}, ${(tally.operations / Math.max(1, tally.runs)).toFixed(0)} a run`],
     ["restarts", String(tally.restarts)],
+    ["all was done within", `${calmMillisMax / 1000} s of virtual time after the last fault (G7)`],
     ["virtual time survived", `${(tally.virtualMillis / 3_600_000).toFixed(1)} h`],
     ...counts.map(([name, times]) => [name, String(times)] as const)
   ]
@@ -182,32 +198,59 @@ const table = (tally: Tally, seconds: number, jobs: number): ReadonlyArray<strin
   return rows.map(([name, value]) => `  ${name.padEnd(width)}  ${value}`)
 }
 
+/** Writes a case, and its history beside it. */
 const writeCase = (folder: string, kept: Case): string => {
   mkdirSync(folder, { recursive: true })
   const file = join(folder, `${kept.guarantee}-${kept.seed}.json`)
   writeFileSync(file, `${JSON.stringify(kept, undefined, 1)}\n`)
+  writeFileSync(file.replace(/json$/, "history.jsonl"), writeHistory(replay(kept).history))
   return relative(process.cwd(), file)
 }
 
 const report = ({ seed, guarantee, detail }: Failure, folder: string): void => {
-  print("", `seed ${seed} breaks ${guarantee}: ${detail}`, "looking for the smallest run that does ...")
+  print("", `seed ${seed} breaks ${guarantee}: ${detail}`, `rates: ${describeSwarm(swarmOf(seed))}`)
+  print(`in full:  npm run sim -- --seed ${seed} --runs 1 --verbose`)
   const plan = planOf(seed)
-  const kept = shrink(seed, runSeed(seed, plan), plan, { executionsMax: 3000, secondsMax: 120 })
+  const result = runSeed(seed, plan)
+  if (result.violations.length === 0) {
+    print("carried out again, it breaks nothing: the run is not determined")
+    return
+  }
+  const drawn = { guarantee, detail, seed, plan, deviations: result.deviations }
+  print(
+    `kept as it is in ${writeCase(folder, drawn)}; looking for the smallest run that does, up to 120 s ...`
+  )
+  const kept = shrink(seed, result, plan, { executionsMax: 3000, secondsMax: 120 })
   print("", ...tell(kept, writeCase(folder, kept)))
 }
 
 // ---------- commands ----------
 
+const readCase = (file: string): Case => {
+  const fault = (what: string) => new UsageError(`--replay: ${file} ${what}`)
+  let kept: unknown
+  try {
+    kept = JSON.parse(readFileSync(file, "utf8"))
+  } catch (error) {
+    throw fault(`cannot be read: ${(error as Error).message}`)
+  }
+  const members = ["guarantee", "seed", "plan", "deviations"]
+  if (typeof kept !== "object" || kept === null || !members.every((name) => name in kept)) {
+    throw fault("is no kept case")
+  }
+  return kept as Case
+}
+
 const replayFile = (file: string, verbose: boolean): boolean => {
-  const kept = JSON.parse(readFileSync(file, "utf8")) as Case
+  const kept = readCase(file)
   const { violations, digest } = replay(kept)
-  const broken = violations.some(({ guarantee }) => guarantee === kept.guarantee)
-  if (broken || verbose) print(...tell(kept, file), "")
+  const broken = [...new Set(violations.map(({ guarantee }) => guarantee))]
+  if (broken.length > 0 || verbose) print(...tell(kept, file), "")
   print(
     `digest ${digest}`,
-    broken ? `${kept.guarantee} is broken` : `${kept.guarantee} holds: the case is mended`
+    broken.length > 0 ? `${broken.join(", ")} broken` : `${kept.guarantee} holds: the case is mended`
   )
-  return !broken
+  return broken.length === 0
 }
 
 const runOne = ({ seed, keep }: Options): boolean => {
@@ -229,6 +272,9 @@ const searchSeeds = async (options: Options): Promise<number> => {
   if (process.stdout.isTTY) print("")
   print(...table(tally, seconds, options.jobs))
   const never = tally.runs >= runsForSometimes ? neverHappened(tally.counts) : []
+  if (tally.runs < runsForSometimes) {
+    print("", `${tally.runs} runs are too few to say what never happened; that takes ${runsForSometimes}`)
+  }
   if (never.length > 0) print("", `NEVER HAPPENED in ${tally.runs} runs: ${never.join("; ")}`)
   const [failure] = tally.failures
   if (failure !== undefined) report(failure, options.keep)
@@ -239,7 +285,7 @@ const searchSeeds = async (options: Options): Promise<number> => {
 
 const main = async (): Promise<number> => {
   // Whoever reads this may go away, as `head` does.
-  process.stdout.on("error", () => process.exit(1))
+  process.stdout.on("error", () => process.exit(141))
   try {
     const options = readOptions()
     if (options.help) {

@@ -93,6 +93,11 @@ const main = async (): Promise<number> => {
     print(help)
     return 0
   }
+  for (const name of ["seeds", "shrink", "jobs"] as const) {
+    if (!/^\d+$/.test(values[name]) || (name !== "shrink" && Number(values[name]) === 0)) {
+      throw new Error(`--${name} is ${JSON.stringify(values[name])}, but must be a whole number`)
+    }
+  }
   const wanted = (bug: PlantedBug) =>
     values.only.length === 0 || values.only.some((text) => bug.name.includes(text))
   const bugs = plantedBugs.filter(wanted)

@@ -98,6 +98,8 @@ const checkServers = (
       starting.set(server, { at, index })
       continue
     }
+    // It may be asked to stop while it starts; what comes of the start is told later.
+    if (change === "stopping") continue
     const began = starting.get(server)
     starting.delete(server)
     if (change === "ready" && began !== undefined && isLate(began.at, at)) {

@@ -7,7 +7,18 @@ import type { Entry } from "../History.ts"
 /**
  * What can be broken: a guarantee, the database file itself, or the simulation, which the code under it has left.
  */
-export type Guarantee = "G1" | "G2" | "G3" | "G4" | "G5" | "G6" | "G7" | "G8" | "integrity" | "simulation"
+export type Guarantee =
+  | "G1"
+  | "G2"
+  | "G3"
+  | "G4"
+  | "G5"
+  | "G6"
+  | "G7"
+  | "G8"
+  | "G9"
+  | "integrity"
+  | "simulation"
 
 /** A guarantee that was broken. */
 export interface Violation {

@@ -19,6 +19,8 @@ export interface Problem {
   readonly title: string
   readonly detail: string
   readonly errors?: ReadonlyArray<Fault>
+  /** Members of its own. */
+  readonly members?: Readonly<Record<string, number | string>>
   /** When to try again, in whole seconds; sent as `Retry-After`. */
   readonly retryAfterSeconds?: number
 }
@@ -74,6 +76,37 @@ export class CursorAhead extends Data.TaggedError("CursorAhead")<{
     }
   }
 }
+
+/**
+ * A reader's cursor names an offset that was given out after the backup from which the store was restored: the events
+ * up to there are lost, as far as they are not published again.
+ */
+export class CursorLost extends Data.TaggedError("CursorLost")<{
+  readonly after: number
+  /** The epoch that began with the restored backup. */
+  readonly epoch: number
+  /** The last offset that survived. */
+  readonly lastOffset: number
+  /** The new epoch's offsets are greater than this one. */
+  readonly baseOffset: number
+}> {
+  get problem(): Problem {
+    const { after, epoch, lastOffset, baseOffset } = this
+    return {
+      status: 410,
+      type: "cursor-lost",
+      title: "The cursor is from a future that was lost",
+      detail:
+        `The offset ${after} was given out after the backup from which this store was restored. Of what is older, the ` +
+        `offsets to ${lastOffset} survived; what came since has offsets greater than ${baseOffset}. ` +
+        `Go on after ${lastOffset}.`,
+      members: { after, epoch, last_offset: lastOffset, base_offset: baseOffset }
+    }
+  }
+}
+
+/** Why a reader's cursor cannot be followed. */
+export type CursorError = CursorAhead | CursorLost
 
 /** The body's type or encoding is not one that is read here. */
 export class UnsupportedBody extends Data.TaggedError("UnsupportedBody")<{ readonly detail: string }> {
@@ -188,6 +221,43 @@ export class StoreDamaged extends Data.TaggedError("StoreDamaged")<{ readonly ca
 /** Whatever keeps the store from answering. */
 export type StoreError = StoreUnavailable | StoreDamaged
 
+/** One backup is made at a time, and is under way until it was fetched. */
+export class BackupUnderWay extends Data.TaggedError("BackupUnderWay") {
+  get problem(): Problem {
+    const detail = "A backup is being made or fetched, and there is one at a time; ask again."
+    return unavailable("backup-under-way", "A backup is under way", detail, 5)
+  }
+}
+
+/** No backup could be made. The store is not affected. */
+export class BackupFailed extends Data.TaggedError("BackupFailed")<{
+  readonly trouble: StoreTrouble
+  readonly cause: unknown
+}> {
+  get problem(): Problem {
+    const reason = {
+      full: "the disk has too little room for a copy of the database",
+      io: "the disk reported an error",
+      busy: "the copy is held by another process",
+      closed: "the database was closed meanwhile",
+      unexpected: "an unexpected error was reported"
+    }[this.trouble]
+    const detail = `No backup was made: ${reason}. The service goes on without it; ask again.`
+    return unavailable("backup-failed", "The backup failed", detail, 60)
+  }
+}
+
+/** The database of this service cannot be copied while it is in use. */
+export class BackupUnsupported extends Data.TaggedError("BackupUnsupported") {
+  get problem(): Problem {
+    const detail = "The database of this service cannot be copied while it is in use."
+    return { status: 501, type: "backup-unsupported", title: "Backups are not supported", detail }
+  }
+}
+
+/** Why there is no backup. */
+export type BackupError = BackupUnderWay | BackupFailed | BackupUnsupported
+
 /**
  * Why a database is not opened: it is foreign, newer than this program, damaged, held by another process, or cannot be
  * opened at all. `sentence` says so for a person. Nothing was written to it.
@@ -206,7 +276,8 @@ export class StoreRefused extends Data.TaggedError("StoreRefused")<{
 export type CallError =
   | MalformedBody
   | InvalidInput
-  | CursorAhead
+  | CursorError
+  | BackupError
   | UnsupportedBody
   | TooLarge
   | NotFound

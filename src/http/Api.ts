@@ -184,6 +184,20 @@ const NdjsonBody = HttpApiSchema.withEncoding(
   { kind: "Text", contentType: "application/x-ndjson" }
 )
 
+/** The header by which a publisher says which attempt at sending this request it is, from 1. */
+export const attemptHeader = "sekali-attempt"
+
+const PublishHeaders = Schema.Struct({
+  [attemptHeader]: optional(
+    Schema.String.annotations({
+      description:
+        "Which attempt at sending this request it is, from 1. It is counted (`publishes` in `/stats`) and changes " +
+        "nothing else, so any other value is no error: it counts as the first attempt.",
+      jsonSchema: { type: "integer", minimum: 1 }
+    })
+  )
+})
+
 const OutcomeAnswer = Schema.Struct({
   outcome: Schema.Literal("stored", "duplicate", "conflict"),
   offset: Offset
@@ -293,9 +307,23 @@ export const StatsAnswer = Schema.Struct({
   }),
   topics_total: Count,
   last_offset: Schema.Int.annotations({ description: "The greatest offset given out, 0 at first." }),
+  store_id: Schema.String.annotations({
+    description:
+      "Names this store among all others. A store that is restored from a backup takes another name.",
+    examples: ["8c1f0a52d97be346"]
+  }),
+  epoch: Count.annotations({
+    description:
+      "Counted from 1. A store that is restored from a backup begins a new epoch, in which offsets go on beyond any " +
+      "that it can have given out since the backup."
+  }),
   uptime: Schema.Number.annotations({ description: "Seconds since this process started to serve." }),
   duplicate_rate: Schema.Number.annotations({ description: "duplicate_dropped / received, 0 at first." }),
-  queue: Schema.Struct({ events: Count, events_max: Count, bytes: Count, bytes_max: Count })
+  queue: Schema.Struct({ events: Count, events_max: Count, bytes: Count, bytes_max: Count }),
+  publishes: Schema.Struct({
+    attempts: Count,
+    retries: Count.annotations({ description: "Those of them that came with a `Sekali-Attempt` over 1." })
+  }).annotations({ description: "Requests to publish since this process started." })
 }).annotations({ identifier: "Stats" })
 
 /** A page of topics. */
@@ -387,6 +415,9 @@ const problemFields = {
   instance: Schema.String
 }
 
+/** What every error's answer says, whatever its status. */
+export const ProblemAnswer = Schema.Struct(problemFields)
+
 const FaultAnswer = Schema.Struct({
   pointer: Schema.String.annotations({
     description: "A JSON pointer into the body, or the name of a parameter."
@@ -412,6 +443,18 @@ const problem = <Fields extends Schema.Struct.Fields>(
 /** Errors as they are answered: `application/problem+json` (RFC 9457). */
 export const problems = {
   malformed: problem(400, "Malformed", "The body is empty, not UTF-8 or not JSON.", {}),
+  cursorLost: problem(
+    410,
+    "CursorLost",
+    "The cursor names an offset that was given out after the backup from which the store was restored: what it stood " +
+      "for is lost. Go on after `last_offset`.",
+    {
+      after: Offset,
+      epoch: Count.annotations({ description: "The epoch that began with the restored backup." }),
+      last_offset: Count.annotations({ description: "The last offset that survived." }),
+      base_offset: Count.annotations({ description: "The epoch's offsets are greater than this one." })
+    }
+  ),
   notFound: problem(404, "NotFound", "There is no such thing.", {}),
   tooLarge: problem(413, "TooLarge", "The body, a batch or an event is over its limit.", {}),
   unsupported: problem(415, "Unsupported", "The body's type or encoding is not supported.", {}),
@@ -425,14 +468,24 @@ export const problems = {
   ),
   unavailable: problem(503, "Unavailable", "Not now: send it again after `Retry-After` seconds.", {
     retry_after: Schema.Int.annotations({ description: "In seconds." })
-  })
+  }),
+  unsupportedBackup: problem(
+    501,
+    "BackupUnsupported",
+    "This service's database cannot be copied while in use.",
+    {}
+  )
 }
 
 // ---------- endpoints ----------
 
+/** The type of a backup. */
+export const backupContentType = "application/vnd.sqlite3"
+
 const publishing = HttpApiGroup.make("publishing").add(
   HttpApiEndpoint.post("publish", "/publish")
     .setPayload(Schema.Union(PublishBody, NdjsonBody))
+    .setHeaders(PublishHeaders)
     .setUrlParams(NoParameters)
     .addSuccess(PublishAnswer, { status: 202 })
     .addError(problems.malformed)
@@ -453,6 +506,7 @@ const reading = HttpApiGroup.make("reading")
     HttpApiEndpoint.get("events", "/events")
       .setUrlParams(EventsParameters)
       .addSuccess(EventsAnswer)
+      .addError(problems.cursorLost)
       .addError(problems.invalid)
       .addError(problems.unavailable)
       .annotate(OpenApi.Transform, withEventsStream)
@@ -460,7 +514,7 @@ const reading = HttpApiGroup.make("reading")
       .annotate(
         OpenApi.Description,
         "A reader who passes each page's `next` as `after` sees every event once, in order, across restarts (G5). A " +
-          "cursor ahead of the store is an error."
+          "cursor ahead of the store is an error, and so is one from a future that was lost when the store was restored."
       )
   )
   .add(
@@ -477,6 +531,7 @@ const reading = HttpApiGroup.make("reading")
     HttpApiEndpoint.get("conflicts", "/conflicts")
       .setUrlParams(parameters({ limit: optional(Limit), after: optional(OffsetCursor) }))
       .addSuccess(ConflictsAnswer)
+      .addError(problems.cursorLost)
       .addError(problems.invalid)
       .addError(problems.unavailable)
       .annotate(OpenApi.Summary, "List keys that were used again with other content")
@@ -502,6 +557,26 @@ const reading = HttpApiGroup.make("reading")
       .annotate(OpenApi.Summary, "List topics in alphabetical order")
   )
 
+const BackupFile = HttpApiSchema.Uint8Array({ contentType: backupContentType }).annotations({
+  identifier: "BackupFile",
+  description: "A SQLite database file, named in `Content-Disposition`."
+})
+
+const backing = HttpApiGroup.make("backup").add(
+  HttpApiEndpoint.get("backup", "/backup")
+    .setUrlParams(NoParameters)
+    .addSuccess(BackupFile)
+    .addError(problems.invalid)
+    .addError(problems.unsupportedBackup)
+    .addError(problems.unavailable)
+    .annotate(OpenApi.Summary, "Fetch a backup of the whole store")
+    .annotate(
+      OpenApi.Description,
+      "The database at one committed state, not older than the request; publishing goes on meanwhile. The answer begins " +
+        "when the copy is made. One at a time: a second one gets 503. Put into service, a backup begins a new epoch."
+    )
+)
+
 const health = HttpApiGroup.make("health")
   .add(
     HttpApiEndpoint.get("live", "/health/live")
@@ -523,6 +598,7 @@ const health = HttpApiGroup.make("health")
 export class Api extends HttpApi.make("sekali")
   .add(publishing)
   .add(reading)
+  .add(backing)
   .add(health)
   .annotate(OpenApi.Title, "Sekali")
   .annotate(OpenApi.Version, "0.1.0")

@@ -7,6 +7,7 @@ import { Either, Option, ParseResult, Schema } from "effect"
 import type { SettingsShape } from "../Config.ts"
 import { type Fault, faultsMax, InvalidInput, MalformedBody, TooLarge } from "../domain/Errors.ts"
 import type { Event } from "../domain/Event.ts"
+import { faultsOf, pointerOf } from "../domain/Faults.ts"
 import {
   compactAt,
   type Extent,
@@ -19,7 +20,6 @@ import {
 } from "../domain/Json.ts"
 import { parseTimestamp } from "../domain/Timestamp.ts"
 import { PublishedEvent, sequenceRule, strict } from "./Api.ts"
-import { faultsOf, pointerOf } from "./Problems.ts"
 
 /** The types of body that are read. */
 export type BodyType = "json" | "ndjson"

@@ -2,8 +2,8 @@
  * How errors leave: as `application/problem+json` (RFC 9457), with `Retry-After` where trying again helps.
  */
 import { HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { Effect, type ParseResult } from "effect"
-import type { CallError, Fault, Problem } from "../domain/Errors.ts"
+import { Effect } from "effect"
+import type { CallError, Problem } from "../domain/Errors.ts"
 import { Refusals } from "./Refusals.ts"
 
 /** The members of the answer to a problem. */
@@ -13,6 +13,7 @@ export const problemMembers = (problem: Problem, instance: string): Record<strin
   status: problem.status,
   detail: problem.detail,
   instance,
+  ...problem.members,
   ...(problem.errors === undefined ? {} : { errors: problem.errors }),
   ...(problem.retryAfterSeconds === undefined ? {} : { retry_after: problem.retryAfterSeconds })
 })
@@ -48,17 +49,3 @@ export const answered = <A, R>(
         )
       : problemResponse(problem)
   )
-
-/** A JSON pointer (RFC 6901) to what a path leads to. */
-export const pointerOf = (path: ReadonlyArray<PropertyKey>): string =>
-  path.map((step) => `/${String(step).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("")
-
-/** The faults that a schema found, each at the path where it lies. */
-export const faultsOf = (
-  issues: ReadonlyArray<ParseResult.ArrayFormatterIssue>,
-  at: (path: ReadonlyArray<PropertyKey>) => string
-): ReadonlyArray<Fault> =>
-  issues.map(({ _tag, path, message }) => ({
-    pointer: at(path),
-    detail: _tag === "Missing" ? "is missing" : _tag === "Unexpected" ? "is not known here" : message
-  }))

@@ -8,7 +8,8 @@ import { Settings } from "../Config.ts"
 import { WaitedTooLong } from "../domain/Errors.ts"
 import type { Outcome } from "../domain/Event.ts"
 import { Intake } from "../pipeline/Intake.ts"
-import { Api } from "./Api.ts"
+import { Api, attemptHeader } from "./Api.ts"
+import { Attempts } from "./Attempts.ts"
 import { readBody } from "./Body.ts"
 import { decodeBody } from "./Decoding.ts"
 import { answered } from "./Problems.ts"
@@ -41,6 +42,7 @@ export const publish = (request: HttpServerRequest.HttpServerRequest) =>
   Effect.gen(function* () {
     const settings = yield* Settings
     const intake = yield* Intake
+    yield* Effect.flatMap(Attempts, ({ note }) => note(request.headers[attemptHeader]))
     const { type, bytes, room } = yield* readBody(request, intake, settings)
     const events = yield* decodeBody(bytes, type, settings)
     const pending = yield* room.offer(events)

@@ -8,6 +8,7 @@ import { isoTime } from "../domain/Timestamp.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { EventStore } from "../store/EventStore.ts"
 import { Api, limitDefault } from "./Api.ts"
+import { Attempts } from "./Attempts.ts"
 import { eventJson, eventsPage, eventsStream } from "./Events.ts"
 import { answered } from "./Problems.ts"
 
@@ -16,8 +17,10 @@ const wantsLines = (accept: string | undefined): boolean =>
 
 const stats = (startedAt: bigint) =>
   Effect.gen(function* () {
-    const books = yield* Effect.flatMap(EventStore, (store) => store.books)
+    // Before the books, which may have to wait for a commit: the level is that of the moment of the question.
     const level = yield* Effect.flatMap(Intake, (intake) => intake.level)
+    const books = yield* Effect.flatMap(EventStore, (store) => store.books)
+    const publishes = yield* Effect.flatMap(Attempts, ({ counts }) => counts)
     const now = yield* Clock.currentTimeNanos
     return {
       received: books.received,
@@ -27,6 +30,8 @@ const stats = (startedAt: bigint) =>
       topics: books.topics,
       topics_total: books.topicsTotal,
       last_offset: books.lastOffset,
+      store_id: books.storeId,
+      epoch: books.epoch,
       uptime: Number((now - startedAt) / 1_000_000n) / 1000,
       duplicate_rate: books.received === 0 ? 0 : books.duplicateDropped / books.received,
       queue: {
@@ -34,7 +39,8 @@ const stats = (startedAt: bigint) =>
         events_max: level.eventsMax,
         bytes: level.bytes,
         bytes_max: level.bytesMax
-      }
+      },
+      publishes
     }
   })
 

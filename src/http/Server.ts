@@ -14,12 +14,15 @@ import {
 } from "@effect/platform"
 import { Cause, Effect, Layer } from "effect"
 import { Draining, InvalidInput, MethodNotAllowed, NotFound, type Problem } from "../domain/Errors.ts"
+import { faultsOf } from "../domain/Faults.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { Api } from "./Api.ts"
+import * as Attempts from "./Attempts.ts"
+import * as Backup from "./Backup.ts"
 import * as Health from "./Health.ts"
 import * as Pages from "./Pages.ts"
 import { documentPath, pagePath } from "./Pages.ts"
-import { faultsOf, problemResponse } from "./Problems.ts"
+import { problemResponse } from "./Problems.ts"
 import * as Publish from "./Publish.ts"
 import * as Reading from "./Reading.ts"
 import * as ReadingRoom from "./ReadingRoom.ts"
@@ -146,7 +149,8 @@ export const layer = HttpApiBuilder.serve().pipe(
   Layer.provide(around),
   Layer.provide(routing),
   Layer.provide(HttpApiBuilder.api(Api)),
-  Layer.provide(Layer.mergeAll(Publish.layer, Reading.layer, Health.layer)),
+  Layer.provide(Layer.mergeAll(Publish.layer, Reading.layer, Backup.layer, Health.layer)),
+  Layer.provide(Attempts.layer),
   Layer.provide(Refusals.layer),
   Layer.provide(ReadingRoom.layer),
   Layer.provide(HttpServer.layerContext)

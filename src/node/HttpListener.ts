@@ -3,6 +3,7 @@
  * that sends a byte a second holds nobody up, and with an end that does not wait for clients that never finish.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { HttpServer } from "@effect/platform"
 import type { ServeError } from "@effect/platform/HttpServerError"
@@ -58,12 +59,23 @@ const makeServer = Effect.map(Settings, (settings): Server => {
     keepAliveTimeout: keepAliveSeconds * 1000
   })
   // A connection on which nothing moves is cut, but not before what it waits for had its time.
-  server.setTimeout(Math.max(stalledSeconds, requestSecondsMax, publishSecondsMax + 1) * 1000)
+  const stalledMilliseconds = Math.max(stalledSeconds, requestSecondsMax, publishSecondsMax + 1) * 1000
+  server.setTimeout(stalledMilliseconds)
   server.on("clientError", refuseUnparsed)
   server.on("request", answerOutsideOfService(server))
-  server.on("request", (_request: IncomingMessage, response: ServerResponse) => {
-    // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too.
-    response.once("close", () => void (response.writableFinished || response.emit("finish")))
+  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+    // While an answer is being made nothing moves; how long that may take is for the service to say.
+    response.on("timeout", (socket: Socket) => {
+      if (response.headersSent || !request.complete) socket.destroy()
+      else socket.setTimeout(stalledMilliseconds)
+    })
+    // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An
+    // answer that ends after that must not be over twice, for Node takes that for a mistake of its own.
+    response.once("close", () => {
+      if (response.writableFinished) return
+      response.emit("finish")
+      response.removeAllListeners("finish")
+    })
   })
   // A client that asks before it sends its body is not told to go on where the body is going to be refused.
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {

@@ -17,8 +17,17 @@ import { SqlClient } from "@effect/sql"
 import { SqlError } from "@effect/sql/SqlError"
 import { Cause, Effect, Exit, Option, Scope } from "effect"
 import { StoreDamaged, type StoreError, StoreRefused, StoreUnavailable } from "../domain/Errors.ts"
+import { isoTime } from "../domain/Timestamp.ts"
 import { Database } from "./Database.ts"
-import { applicationId, latestMigration, migrate, migrationTable, schema } from "./Migrations.ts"
+import { beginIfRestored, type Epoch } from "./Epoch.ts"
+import {
+  applicationId,
+  latestMigration,
+  migrate,
+  migrationTable,
+  missingColumns,
+  schemaAfter
+} from "./Migrations.ts"
 
 /** How the store uses its database. */
 export interface Connection {
@@ -31,6 +40,13 @@ export interface Connection {
    * would prove nothing: as much room is taken as the largest event needs, and is left for the events that come next.
    */
   readonly probe: Effect.Effect<void, StoreError>
+  /**
+   * Runs what works beside the statements of others, and minds their transactions by itself. One at a time; it ends
+   * with the connection at the latest.
+   */
+  readonly beside: <A, E, R>(
+    use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | StoreError, R>
   /** What kept the last write from succeeding, if it did not, or the damage that was found. */
   readonly trouble: Effect.Effect<Option.Option<StoreError>>
 }
@@ -52,11 +68,14 @@ const codeOf = (cause: unknown): string => {
 const isDamage = (code: string): boolean =>
   code.startsWith("SQLITE_CORRUPT") || code.startsWith("SQLITE_NOTADB")
 
-/** What an error of the driver means for the store. */
-const storeErrorOf = (cause: unknown): StoreError => {
+const isFull = (code: string): boolean =>
+  code.startsWith("SQLITE_FULL") || code === "ENOSPC" || code === "EDQUOT"
+
+/** What an error of the driver or of the disk means for the store. */
+export const storeErrorOf = (cause: unknown): StoreError => {
   const code = codeOf(cause)
   if (isDamage(code)) return new StoreDamaged({ cause })
-  if (code.startsWith("SQLITE_FULL")) return new StoreUnavailable({ trouble: "full", cause })
+  if (isFull(code)) return new StoreUnavailable({ trouble: "full", cause })
   if (code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")) {
     return new StoreUnavailable({ trouble: "busy", cause })
   }
@@ -64,7 +83,8 @@ const storeErrorOf = (cause: unknown): StoreError => {
   return new StoreUnavailable({ trouble: io ? "io" : "unexpected", cause })
 }
 
-const refusalOf = (name: string, cause: unknown): StoreRefused => {
+/** Why a database is not opened, from an error of the driver. */
+export const refusalOf = (name: string, cause: unknown): StoreRefused => {
   const code = codeOf(cause)
   const refused = (reason: StoreRefused["reason"], what: string) =>
     new StoreRefused({ reason, sentence: `The database ${name} ${what}`, cause })
@@ -81,15 +101,18 @@ const refusalOf = (name: string, cause: unknown): StoreRefused => {
   const error = storeErrorOf(cause)
   const reason =
     error._tag === "StoreUnavailable" && why[error.trouble] !== "" ? `${why[error.trouble]} ` : ""
-  const detail = cause instanceof Error ? deepestMessage(cause) : String(cause)
+  const detail = deepestMessage(cause)
   return refused(
     "cannot be opened",
     `cannot be opened: ${reason}(${[code, detail].filter(Boolean).join(", ")}).`
   )
 }
 
-const deepestMessage = (error: Error): string =>
-  error.cause instanceof Error ? deepestMessage(error.cause) : error.message
+/** What was wrong at the bottom of an error. */
+export const deepestMessage = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause instanceof Error ? deepestMessage(error.cause) : error.message
+}
 
 const one = <A>(rows: ReadonlyArray<A>): Effect.Effect<A> =>
   rows[0] === undefined
@@ -97,7 +120,7 @@ const one = <A>(rows: ReadonlyArray<A>): Effect.Effect<A> =>
     : Effect.succeed(rows[0])
 
 /** Begins, runs, commits, with typed errors throughout; on any failure the transaction may still be open. */
-const transaction = <A, E>(
+export const transaction = <A, E>(
   sql: SqlClient.SqlClient,
   body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>
 ): Effect.Effect<A, E | SqlError> =>
@@ -118,10 +141,11 @@ const damaged = (name: string, what: string) =>
   })
 
 /**
- * Refuses what is not ours to open. Nothing has been written before this, and nothing is by it; where a kill left a
- * log, SQLite folds that into the file as the connection closes, whatever the verdict.
+ * The version of a database's schema, 0 where it is new; refuses what is not ours to open. Nothing has been written
+ * before this, and nothing is by it; where a kill left a log, SQLite folds that into the file as the connection closes,
+ * whatever the verdict.
  */
-const inspect = (name: string, sql: SqlClient.SqlClient) =>
+export const inspect = (name: string, sql: SqlClient.SqlClient) =>
   Effect.gen(function* () {
     const refuse = (reason: StoreRefused["reason"], what: string) =>
       new StoreRefused({ reason, sentence: `The database ${name} ${what}` })
@@ -130,9 +154,9 @@ const inspect = (name: string, sql: SqlClient.SqlClient) =>
       yield* sql<{ tables: number; records: number }>`
         SELECT count(*) AS tables, count(*) FILTER (WHERE name = ${migrationTable}) AS records FROM sqlite_schema`
     )
-    if (application_id === 0 && tables === 0) return "new" as const
+    if (application_id === 0 && tables === 0) return 0
     if (application_id !== applicationId) {
-      return yield* refuse("foreign", "belongs to another program. Name another file in SEKALI_DATABASE.")
+      return yield* refuse("foreign", "belongs to another program.")
     }
     if (records === 0) return yield* damaged(name, "the record of its schema is gone")
     const { version } = yield* one(
@@ -146,25 +170,26 @@ const inspect = (name: string, sql: SqlClient.SqlClient) =>
         `was made by a newer Sekali (${versions}). Run that one, or restore a backup.`
       )
     }
-    if (version === latestMigration) yield* checkSchema(name, sql)
-    return "known" as const
+    yield* checkSchema(name, sql, version)
+    return version
   })
 
-/** Finds out whether the schema is the one that the statements of the store expect. */
-const checkSchema = (name: string, sql: SqlClient.SqlClient) =>
+/** Finds out whether the schema is what it has to be after a step; by default, what the store's statements expect. */
+export const checkSchema = (name: string, sql: SqlClient.SqlClient, version = latestMigration) =>
   Effect.gen(function* () {
-    const rows = yield* sql<{ table: string; column: string }>`
-      SELECT t.name AS "table", c.name AS "column" FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
-      WHERE t.type = 'table'`
-    const found = new Set(rows.map(({ table, column }) => `${table}.${column}`))
-    const wanted = Object.entries(schema).flatMap(([table, columns]) =>
-      columns.map((column) => `${table}.${column}`)
-    )
-    const missing = wanted.filter((column) => !found.has(column))
+    const wanted = schemaAfter(version)
+    const missing = yield* missingColumns(sql, wanted)
     if (missing.length > 0) return yield* damaged(name, `it lacks ${missing.join(", ")}`)
-    const books = yield* sql`SELECT id FROM store`
-    if (books.length !== 1) return yield* damaged(name, "its books are gone")
+    for (const table of ["store", "epoch"].filter((table) => table in wanted)) {
+      const rows = yield* sql`SELECT 1 FROM ${sql(table)} LIMIT 1`
+      if (rows.length === 0) return yield* damaged(name, "its books are gone")
+    }
   })
+
+const withHint = <E>(error: E): E | StoreRefused =>
+  error instanceof StoreRefused && error.reason === "foreign"
+    ? new StoreRefused({ ...error, sentence: `${error.sentence} Name another file in SEKALI_DATABASE.` })
+    : error
 
 /** Makes a fresh connection fit for use, or refuses the database. */
 const prepare = (name: string, sql: SqlClient.SqlClient) =>
@@ -172,7 +197,7 @@ const prepare = (name: string, sql: SqlClient.SqlClient) =>
     // Whoever holds the database holds it for life: waiting for the lock would not help, and would stop everything.
     yield* sql`PRAGMA busy_timeout = 0`
     yield* sql`PRAGMA locking_mode = EXCLUSIVE`
-    const known = yield* inspect(name, sql)
+    const known = yield* Effect.mapError(inspect(name, sql), withHint)
     const { journal_mode } = yield* one(yield* sql<{ journal_mode: string }>`PRAGMA journal_mode = WAL`)
     if (journal_mode !== "wal") {
       const sentence = `The database ${name} cannot be opened: its file system does not support a write-ahead log.`
@@ -181,12 +206,13 @@ const prepare = (name: string, sql: SqlClient.SqlClient) =>
     yield* sql`PRAGMA synchronous = FULL`
     yield* sql`PRAGMA temp_store = MEMORY`
     yield* checkpoint(sql)
-    yield* transaction(sql, (sql) =>
+    const begun = yield* transaction(sql, (sql) =>
       Effect.gen(function* () {
-        if (known === "new") yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
+        if (known === 0) yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
         yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
         yield* checkSchema(name, sql)
         yield* sql`UPDATE store SET opened = opened + 1`
+        return yield* beginIfRestored(name, sql)
       })
     )
     const { synchronous } = yield* one(yield* sql<{ synchronous: number }>`PRAGMA synchronous`)
@@ -194,7 +220,23 @@ const prepare = (name: string, sql: SqlClient.SqlClient) =>
       const sentence = `The database ${name} would not survive a power cut: synchronous is ${synchronous}, not 2 (FULL).`
       return yield* new StoreRefused({ reason: "not durable", sentence })
     }
+    if (begun !== undefined) yield* announce(begun)
   })
+
+const announce = ({ number, storeId, backupAt, lastOffset, baseOffset, clockBehind }: Epoch) =>
+  Effect.logWarning(
+    clockBehind
+      ? "a backup was put into service, but the clock is behind it; offsets that were lost may be given out again"
+      : "a backup was put into service: a new epoch begins, whose offsets are greater than any that were lost"
+  ).pipe(
+    Effect.annotateLogs({
+      epoch: number,
+      store_id: storeId,
+      backup_at: isoTime(backupAt),
+      last_offset: lastOffset,
+      base_offset: baseOffset
+    })
+  )
 
 /** Writes the whole WAL into the database file, syncs both, and empties the WAL. */
 const checkpoint = (sql: SqlClient.SqlClient) =>
@@ -228,6 +270,7 @@ const takeRoom = (sql: SqlClient.SqlClient) =>
 export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scope> = Effect.gen(function* () {
   const { name, connect } = yield* Database
   const lock = yield* Effect.makeSemaphore(1)
+  const besides = yield* Effect.makeSemaphore(1)
   let session: Session | undefined
   let trouble: StoreError | undefined
   let damage: StoreDamaged | undefined
@@ -300,6 +343,9 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
   const alone = <A, E>(use: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.uninterruptible(lock.withPermits(1)(use))
 
+  const beside: Connection["beside"] = (use) =>
+    Effect.uninterruptible(besides.withPermits(1)(Effect.flatMap(alone(current), use)))
+
   const read: Connection["read"] = (body) =>
     Effect.flatMap(current, (sql) =>
       Effect.scoped(
@@ -335,8 +381,9 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
         if (session !== undefined) yield* Effect.exit(checkpoint(session.sql))
         yield* disconnect
       })
-    )
+      // What was under way beside it ends now.
+    ).pipe(Effect.zipRight(besides.withPermits(1)(Effect.void)))
   )
 
-  return { read, write, probe, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
+  return { read, write, probe, beside, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
 })

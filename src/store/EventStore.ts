@@ -3,8 +3,8 @@
  * same for every layer, also for one that several instances share: an append is one transaction, reads see committed
  * states only, and offsets follow the order of the appends.
  */
-import { Clock, Context, Effect, Layer, Option } from "effect"
-import { CursorAhead, type StoreError } from "../domain/Errors.ts"
+import { Clock, Context, Effect, Layer, Option, Random } from "effect"
+import { CursorAhead, type CursorError, type StoreError } from "../domain/Errors.ts"
 import { type Event, type EventKey, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
 import { compareInstants, type Instant } from "../domain/Timestamp.ts"
 import { matchesTopic, type TopicPattern } from "../domain/Topic.ts"
@@ -90,6 +90,10 @@ export interface Books {
   readonly topics: ReadonlyArray<string>
   /** The greatest offset that was given out, 0 at first. */
   readonly lastOffset: number
+  /** Names this store among all others, until it is restored from a backup. */
+  readonly storeId: string
+  /** Counted from 1; a store that is restored from a backup begins a new one. */
+  readonly epoch: number
 }
 
 /** How many topics `Books` names. */
@@ -113,7 +117,7 @@ export class EventStore extends Context.Tag("sekali/EventStore")<
      */
     readonly append: (events: ReadonlyArray<Event>) => Effect.Effect<ReadonlyArray<Outcome>, StoreError>
     /** One bounded step through the events. Follow `scannedTo` for more. */
-    readonly scan: (scan: Scan) => Effect.Effect<Window, StoreError | CursorAhead>
+    readonly scan: (scan: Scan) => Effect.Effect<Window, StoreError | CursorError>
     readonly lookup: (key: EventKey) => Effect.Effect<Option.Option<KnownEvent>, StoreError>
     readonly books: Effect.Effect<Books, StoreError>
     /** Topics in their alphabetical order, after one of them or from the first. */
@@ -125,7 +129,7 @@ export class EventStore extends Context.Tag("sekali/EventStore")<
     readonly conflicts: (page: {
       readonly after: number | undefined
       readonly limit: number
-    }) => Effect.Effect<Listing<ConflictedKey>, StoreError>
+    }) => Effect.Effect<Listing<ConflictedKey>, StoreError | CursorError>
     /** What keeps the store from writing, as far as is known from the last attempt. */
     readonly trouble: Effect.Effect<Option.Option<StoreError>>
   }
@@ -146,7 +150,8 @@ interface Entry {
   redelivery: Redelivery | undefined
 }
 
-const makeMemory = Effect.sync(() => {
+const makeMemory = Effect.map(Random.nextIntBetween(0, 2 ** 32), (id) => {
+  const storeId = `memory-${id.toString(16)}`
   const entries: Array<Entry> = []
   const byKey = new Map<string, Entry>()
   const topics = new Map<string, TopicBook>()
@@ -250,7 +255,9 @@ const makeMemory = Effect.sync(() => {
       conflicts,
       topicsTotal: topics.size,
       topics: topicNames().slice(0, booksTopicsMax),
-      lastOffset
+      lastOffset,
+      storeId,
+      epoch: 1
     })),
     topics: ({ after, limit }) =>
       Effect.sync(() =>
@@ -263,8 +270,9 @@ const makeMemory = Effect.sync(() => {
         )
       ),
     conflicts: ({ after, limit }) =>
-      Effect.sync(() =>
-        pageOf(
+      Effect.suspend(() => {
+        if (after !== undefined && after > lastOffset) return new CursorAhead({ after, lastOffset })
+        const page = pageOf(
           entries.flatMap(({ event, redelivery }) =>
             redelivery?.lastConflict === undefined || event.offset <= (after ?? 0)
               ? []
@@ -281,7 +289,8 @@ const makeMemory = Effect.sync(() => {
           ),
           limit
         )
-      ),
+        return Effect.succeed(page)
+      }),
     trouble: Effect.succeedNone
   })
 })

@@ -5,7 +5,7 @@
 import { SqlClient } from "@effect/sql"
 import * as Migrator from "@effect/sql/Migrator"
 import { SqlError } from "@effect/sql/SqlError"
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 
 /** Marks a database as one of ours, in SQLite's `application_id`: the letters "Skli". */
 export const applicationId = 0x536b6c69
@@ -69,9 +69,33 @@ const events = Effect.gen(function* () {
   yield* sql`CREATE INDEX redelivery_with_conflicts ON redelivery (offset) WHERE conflicts > 0`
 })
 
+// Who the store is, and since when: an id, which changes with every epoch, and the epochs. A backup is a copy in which
+// `backup_at` says when it was made; it is NULL in a store that is in service.
+const identity = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`ALTER TABLE store ADD COLUMN store_id TEXT NOT NULL DEFAULT ''`
+  yield* sql`ALTER TABLE store ADD COLUMN backup_at INTEGER`
+  yield* sql`UPDATE store SET store_id = ${sql.literal(freshStoreId)}`
+  // An epoch takes over the events up to `last_offset` and gives out offsets greater than `base_offset`.
+  yield* sql`
+    CREATE TABLE epoch (
+      number INTEGER PRIMARY KEY,
+      store_id TEXT NOT NULL,
+      started_at INTEGER NOT NULL,
+      backup_at INTEGER,
+      last_offset INTEGER NOT NULL,
+      base_offset INTEGER NOT NULL
+    ) STRICT`
+  yield* sql`INSERT INTO epoch SELECT 1, store_id, ${yield* Clock.currentTimeMillis}, NULL, 0, 0 FROM store`
+})
+
+/** SQL for an id that no other store has, from SQLite's own source of chance. */
+export const freshStoreId = "lower(hex(randomblob(8)))"
+
 /** The steps by number and name. */
 export const migrations = {
-  "0001_events": events
+  "0001_events": events,
+  "0002_identity": identity
 }
 
 /** The newest step that this program knows. */
@@ -79,8 +103,11 @@ export const latestMigration: number = Math.max(
   ...Object.keys(migrations).map((name) => Number.parseInt(name, 10))
 )
 
-/** The columns that the schema has after the last step, by table. A database that lacks one is damaged. */
-export const schema: Readonly<Record<string, ReadonlyArray<string>>> = {
+/** The columns of a schema, by table. */
+export type Schema = Readonly<Record<string, ReadonlyArray<string>>>
+
+/** The columns after the first step. */
+const firstSchema = {
   store: [
     "id",
     "received",
@@ -124,6 +151,30 @@ export const schema: Readonly<Record<string, ReadonlyArray<string>>> = {
     "last_conflict_source"
   ]
 }
+
+/** The columns after the last step. */
+export const schema: Schema = {
+  ...firstSchema,
+  store: [...firstSchema.store, "store_id", "backup_at"],
+  epoch: ["number", "store_id", "started_at", "backup_at", "last_offset", "base_offset"]
+}
+
+/** The columns after a step that has been released. */
+export const schemaAfter = (step: number): Schema => (step === 1 ? firstSchema : schema)
+
+/** What a database lacks of a schema, as `table.column`. One that lacks anything is damaged. */
+export const missingColumns = (sql: SqlClient.SqlClient, wanted: Schema) =>
+  Effect.map(
+    sql<{ table: string; column: string }>`
+      SELECT t.name AS "table", c.name AS "column" FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
+      WHERE t.type = 'table'`,
+    (rows): ReadonlyArray<string> => {
+      const found = new Set(rows.map(({ table, column }) => `${table}.${column}`))
+      return Object.entries(wanted)
+        .flatMap(([table, columns]) => columns.map((column) => `${table}.${column}`))
+        .filter((column) => !found.has(column))
+    }
+  )
 
 const takeSteps = Migrator.make({})({
   loader: Migrator.fromRecord(migrations),

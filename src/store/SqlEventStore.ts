@@ -6,21 +6,17 @@
  * Every statement stops the whole process while it runs, so reads walk through bounded windows of offsets.
  */
 import type { SqlClient } from "@effect/sql"
-import { Clock, Effect, Layer, Option } from "effect"
+import type { SqlError } from "@effect/sql/SqlError"
+import { Clock, Context, Effect, Layer, Option } from "effect"
 import { ReadingLimits } from "../Config.ts"
-import { CursorAhead, type StoreRefused } from "../domain/Errors.ts"
+import type { CursorError, StoreError, StoreRefused } from "../domain/Errors.ts"
 import { type Event, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
 import { compareInstants, parseTimestamp } from "../domain/Timestamp.ts"
+import * as Backups from "./Backups.ts"
 import * as Connection from "./Connection.ts"
 import type { Database } from "./Database.ts"
-import {
-  booksTopicsMax,
-  EventStore,
-  type Filter,
-  matchesFilter,
-  type Scan,
-  type Window
-} from "./EventStore.ts"
+import { cursorFault } from "./Epoch.ts"
+import { booksTopicsMax, EventStore, type Filter, matchesFilter, type Scan } from "./EventStore.ts"
 
 interface EventRow {
   readonly offset: number
@@ -282,10 +278,8 @@ const equalities = (sql: SqlClient.SqlClient, { topic, eventId, source }: Filter
 
 const unfiltered = (filter: Filter): boolean => Object.values(filter).every((value) => value === undefined)
 
-const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Scan) =>
+const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Scan, lastOffset: number) =>
   Effect.gen(function* () {
-    const { last_offset } = only(yield* sql<{ last_offset: number }>`SELECT last_offset FROM store`)
-    if (after !== undefined && after > last_offset) return new CursorAhead({ after, lastOffset: last_offset })
     const { windowRowsMax, windowBytesMax } = yield* ReadingLimits
     const rows = unfiltered(filter) ? Math.min(eventsMax, windowRowsMax) : windowRowsMax
     // First the extent of the window, by the sizes that stand in the rows' headers: payloads are not read for it.
@@ -295,7 +289,7 @@ const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Sca
           WHERE offset > ${after ?? 0} ORDER BY offset LIMIT ${rows + 1}`
       : sql<{ offset: number; bytes: number }>`
           SELECT offset, octet_length(payload) AS bytes FROM event
-          WHERE offset < ${after ?? last_offset + 1} ORDER BY offset DESC LIMIT ${rows + 1}`
+          WHERE offset < ${after ?? lastOffset + 1} ORDER BY offset DESC LIMIT ${rows + 1}`
     const within = countWithin(sizes, rows, windowBytesMax)
     const first = sizes[0]?.offset
     const last = sizes[within - 1]?.offset
@@ -330,21 +324,30 @@ const countWithin = (
   return count
 }
 
-const make = Effect.gen(function* () {
-  const connection = yield* Connection.open
+const make = (connection: Connection.Connection) => {
   const { read, write } = connection
+
+  /** Reads behind a cursor, given the last offset; fails where the cursor cannot be followed. */
+  const readBehind = <A>(
+    after: number | undefined,
+    body: (sql: SqlClient.SqlClient, lastOffset: number) => Effect.Effect<A, SqlError>
+  ): Effect.Effect<A, StoreError | CursorError> =>
+    Effect.flatten(
+      read((sql) =>
+        Effect.gen(function* () {
+          const { last_offset } = only(yield* sql<{ last_offset: number }>`SELECT last_offset FROM store`)
+          const fault = yield* cursorFault(sql, after, last_offset)
+          return fault === undefined ? Effect.succeed(yield* body(sql, last_offset)) : Effect.fail(fault)
+        })
+      )
+    )
 
   return EventStore.of({
     append: (events) =>
       events.length === 0
         ? Effect.as(connection.probe, [])
         : Effect.flatMap(Clock.currentTimeMillis, (now) => write((sql) => append(sql, events, now))),
-    scan: (request) =>
-      Effect.flatMap(
-        read((sql) => scan(sql, request)),
-        (result): Effect.Effect<Window, CursorAhead> =>
-          result instanceof CursorAhead ? Effect.fail(result) : Effect.succeed(result)
-      ),
+    scan: (request) => readBehind(request.after, (sql, lastOffset) => scan(sql, request, lastOffset)),
     lookup: ({ topic, eventId }) =>
       read((sql) =>
         Effect.map(
@@ -380,7 +383,12 @@ const make = Effect.gen(function* () {
             conflicts: number
             topics: number
             last_offset: number
-          }>`SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset FROM store`
+            store_id: string
+            epoch: number
+          }>`
+            SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset, store_id,
+              (SELECT max(number) FROM epoch) AS epoch
+            FROM store`
         )
         const topics = yield* sql<{
           name: string
@@ -392,7 +400,9 @@ const make = Effect.gen(function* () {
           conflicts: books.conflicts,
           topicsTotal: books.topics,
           topics: topics.map(({ name }) => name),
-          lastOffset: books.last_offset
+          lastOffset: books.last_offset,
+          storeId: books.store_id,
+          epoch: books.epoch
         }
       })
     ),
@@ -415,7 +425,7 @@ const make = Effect.gen(function* () {
         )
       ),
     conflicts: ({ after, limit }) =>
-      read((sql) =>
+      readBehind(after, (sql) =>
         Effect.map(
           sql<{
             topic: string
@@ -436,7 +446,16 @@ const make = Effect.gen(function* () {
       ),
     trouble: connection.trouble
   })
-})
+}
 
-/** The store in a SQLite database, opened for the life of the layer, or the reason why it is not opened. */
-export const layer: Layer.Layer<EventStore, StoreRefused, Database> = Layer.scoped(EventStore, make)
+/**
+ * The store in a SQLite database, and the backups of it, opened for the life of the layer; or the reason why it is not
+ * opened.
+ */
+export const layer: Layer.Layer<EventStore | Backups.Backups, StoreRefused, Database> = Layer.scopedContext(
+  Effect.gen(function* () {
+    const connection = yield* Connection.open
+    const backups = yield* Backups.make(connection)
+    return Context.make(EventStore, make(connection)).pipe(Context.add(Backups.Backups, backups))
+  })
+)

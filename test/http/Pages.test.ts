@@ -13,6 +13,7 @@ const served: ReadonlyArray<readonly [path: string, method: "GET" | "POST"]> = [
   ["/conflicts", "GET"],
   ["/stats", "GET"],
   ["/topics", "GET"],
+  ["/backup", "GET"],
   ["/health/live", "GET"],
   ["/health/ready", "GET"],
   ["/openapi.json", "GET"],
@@ -120,7 +121,9 @@ describe("GET /openapi.json", () => {
       const statuses = (path: string, method: string) =>
         Object.keys(spec.paths[path]?.[method]?.responses ?? {})
       expect(statuses("/publish", "post")).toEqual(["202", "400", "413", "415", "422", "503"])
-      expect(statuses("/events", "get")).toEqual(["200", "422", "503"])
+      expect(statuses("/events", "get")).toEqual(["200", "410", "422", "503"])
+      expect(statuses("/conflicts", "get")).toEqual(["200", "410", "422", "503"])
+      expect(statuses("/backup", "get")).toEqual(["200", "422", "501", "503"])
       expect(statuses("/events/{topic}/{event_id}", "get")).toEqual(["200", "404", "422", "503"])
       const body = spec.paths["/publish"]?.["post"]?.requestBody
       expect(Object.keys(body?.content ?? {})).toEqual(["application/json", "application/x-ndjson"])

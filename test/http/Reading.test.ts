@@ -194,10 +194,11 @@ describe("GET /stats", () => {
       const { text } = await get(server, "/stats")
       const { uptime } = await stats(server)
       expect(uptime).toBeGreaterThanOrEqual(0)
-      expect(text.replace(/"uptime":[\d.]+/, '"uptime":0')).toBe(
+      expect(text.replace(/"uptime":[\d.]+/, '"uptime":0').replace(/[0-9a-f]{16}/, "<id>")).toBe(
         '{"received":0,"unique_processed":0,"duplicate_dropped":0,"conflicts":0,"topics":[],"topics_total":0,' +
-          '"last_offset":0,"uptime":0,"duplicate_rate":0,' +
-          '"queue":{"events":0,"events_max":65536,"bytes":0,"bytes_max":67108864}}'
+          '"last_offset":0,"store_id":"<id>","epoch":1,"uptime":0,"duplicate_rate":0,' +
+          '"queue":{"events":0,"events_max":65536,"bytes":0,"bytes_max":67108864},' +
+          '"publishes":{"attempts":0,"retries":0}}'
       )
     })
   })
@@ -245,7 +246,8 @@ describe("GET /stats", () => {
       })
       await withServer({ folder }, async (server) => {
         const after = await stats(server)
-        expect({ ...after, uptime: 0 }).toEqual({ ...before, uptime: 0 })
+        const perProcess = { uptime: 0, publishes: { attempts: 0, retries: 0 } }
+        expect({ ...after, uptime: 0 }).toEqual({ ...before, ...perProcess })
         expect((await get(server, "/events")).text).toBe(events.text)
         const { results } = await publish(server, [event("2"), event("3")])
         expect(results?.[0]).toEqual({ outcome: "duplicate", offset: 2 })

@@ -100,6 +100,7 @@ const problemSchemas = {
   400: problems.malformed,
   404: problems.notFound,
   405: problems.notFound,
+  410: problems.cursorLost,
   413: problems.tooLarge,
   415: problems.unsupported,
   422: problems.invalid,
@@ -113,7 +114,11 @@ const Problem = Schema.Struct({
   detail: Schema.String,
   instance: Schema.String,
   errors: Schema.optional(Schema.Array(Schema.Struct({ pointer: Schema.String, detail: Schema.String }))),
-  retry_after: Schema.optional(Schema.Int)
+  retry_after: Schema.optional(Schema.Int),
+  after: Schema.optional(Schema.Int),
+  epoch: Schema.optional(Schema.Int),
+  last_offset: Schema.optional(Schema.Int),
+  base_offset: Schema.optional(Schema.Int)
 })
 
 /** Checks that an answer is a problem of this status and type, and reads it. */

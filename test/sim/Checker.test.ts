@@ -883,6 +883,29 @@ describe("a bad history", () => {
   })
 })
 
+describe("a server that is asked to stop while it starts", () => {
+  const stopped = (began: "before" | "after") => {
+    const model = new Model()
+    model.server("killed")
+    if (began === "after") model.calm()
+    model.server("started")
+    model.server("stopping")
+    if (began === "before") model.calm()
+    model.server("failed")
+    model.server("started")
+    model.server("ready")
+    model.end()
+    return check(model.history, model.query, options)
+  }
+
+  it("may fail in the calm if it began before, and not if it began there", () => {
+    expect(stopped("before")).toEqual([])
+    expect(stopped("after")).toMatchObject([
+      { guarantee: "G7", detail: expect.stringMatching(/did not start/) }
+    ])
+  })
+})
+
 describe("a publish that a server leaves without an answer", () => {
   const late = (befalls: (model: Model, request: Request) => void) => {
     const model = new Model()

@@ -49,6 +49,8 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
       )
     )
 
+  const identity = { storeId: expect.stringMatching(/^[a-z0-9-]{8,}$/), epoch: 1 }
+
   describe(name, () => {
     test("is empty at first", (store) =>
       Effect.gen(function* () {
@@ -59,7 +61,8 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
           conflicts: 0,
           topicsTotal: 0,
           topics: [],
-          lastOffset: 0
+          lastOffset: 0,
+          ...identity
         })
         for (const order of ["asc", "desc"] as const) {
           expect(yield* store.scan({ filter: {}, order, after: undefined, eventsMax: 10 })).toEqual({
@@ -202,7 +205,8 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
           conflicts: 4,
           topicsTotal: 2,
           topics: ["a", "b"],
-          lastOffset: 14
+          lastOffset: 14,
+          ...identity
         })
         const { items } = yield* store.topics({ after: undefined, limit: 10 })
         expect(items).toMatchObject([
@@ -502,6 +506,14 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
             lastOffset
           })
         }
+      }))
+
+    test("a cursor ahead of the store is an error in the list of conflicts, too", (store) =>
+      Effect.gen(function* () {
+        yield* store.append(makeEvents(3))
+        expect(yield* store.conflicts({ after: 3, limit: 10 })).toEqual({ items: [], more: false })
+        const refused = yield* Effect.flip(store.conflicts({ after: 4, limit: 10 }))
+        expect(refused).toMatchObject({ _tag: "CursorAhead", after: 4, lastOffset: 3 })
       }))
 
     test("G3: what is stored is what was sent, in every member", (store) =>

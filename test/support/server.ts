@@ -109,7 +109,10 @@ export interface ServerOptions {
 const wired = (hand: DatabaseHand): Layer.Layer<Database, never, Settings> =>
   Layer.effect(
     Database,
-    Effect.map(Database, ({ name, connect }) => ({ name, connect: Effect.flatMap(connect, hand.over) }))
+    Effect.map(Database, (database) => ({
+      ...database,
+      connect: Effect.flatMap(database.connect, hand.over)
+    }))
   ).pipe(Layer.provide(SqliteDatabase.layer))
 
 /** Starts the service; it listens when this returns, but may still be opening its database. */

@@ -1,0 +1,234 @@
+/**
+ * One aggregator of a run: the service and its supervisor, the clients that use it, the outages that befall it, and the
+ * history of all that. Its history, together with its database, is all that the checker needs to judge it.
+ */
+import { Cause, Exit } from "effect"
+import { check, type Violation } from "./Checker.ts"
+import { lastLook, observer, publisher, reader, type Stage } from "./Clients.ts"
+import type { Entry } from "./History.ts"
+import type { Operation } from "./Mount.ts"
+import type {
+  PlannedLimits,
+  PlannedObserver,
+  PlannedOutage,
+  PlannedPublisher,
+  PlannedReader
+} from "./Plan.ts"
+import { databaseFile, type Site, Supervisor } from "./Service.ts"
+import { SqliteError } from "./Sqlite.ts"
+import type { Process, World } from "./World.ts"
+
+/** What is asked of it. */
+export interface Part {
+  readonly publishers: ReadonlyArray<PlannedPublisher>
+  readonly readers: ReadonlyArray<PlannedReader>
+  readonly observers: ReadonlyArray<PlannedObserver>
+  readonly outages: ReadonlyArray<PlannedOutage>
+  readonly limits: PlannedLimits
+}
+
+/** In how much virtual time after the last fault everything must be done (G7). */
+export const calmMillisMax = 120_000
+
+/** A service that has been started so often since the last fault does not recover. */
+const calmStartsMax = 20
+
+/** How long an outage waits for the moment that it is to fall into. */
+const outageMillisMax = 3000
+
+/**
+ * By how much a server may answer later than it promises: a body may arrive in pieces with pauses, and steps stall.
+ * Together with the longest promise of a plan it is less than a client's patience.
+ */
+const answerSecondsSlack = 8
+
+export class Aggregator {
+  readonly site: Site
+  readonly history: Array<Entry> = []
+  readonly supervisor: Supervisor
+  private readonly world: World
+  private readonly part: Part
+  private readonly publishers: Array<Process> = []
+  private others: ReadonlyArray<Process> = []
+  private outagesLeft: number
+  /** Called as an answer with a 2xx leaves the server. */
+  private succeeded: () => void = () => undefined
+  private startsBeforeCalm = Number.POSITIVE_INFINITY
+
+  constructor(world: World, site: Site, part: Part) {
+    this.world = world
+    this.site = site
+    this.part = part
+    this.outagesLeft = part.outages.length
+    this.supervisor = new Supervisor(world, site, part.limits, (entry) => this.record(entry))
+  }
+
+  record(entry: Entry): void {
+    this.history.push(entry)
+  }
+
+  /** Whether a process is one of its servers. */
+  isServer(process: string): boolean {
+    return process.replace(/#\d+$/, "") === this.site.name
+  }
+
+  delivered(call: string, server: string): void {
+    this.record({ kind: "delivered", at: this.world.time.now, call, server })
+  }
+
+  answered(call: string, server: string, status: number): void {
+    this.record({ kind: "answered", at: this.world.time.now, call, server })
+    if (status < 300) this.succeeded()
+  }
+
+  /** Starts its clients, and lets its outages come. */
+  begin(): void {
+    const { part, world } = this
+    const { stage } = this
+    // The clients of the first aggregator bear plain names.
+    const prefix = this.site.name === "server" ? "" : `${this.site.name}-`
+    for (const [index, planned] of part.publishers.entries()) {
+      this.publishers.push(
+        world.start(`${prefix}publisher-${index}`, (process) => publisher(stage, process, planned))
+      )
+    }
+    const readers = part.readers.map((planned, index) =>
+      world.start(`${prefix}reader-${index}`, (process) => reader(stage, process, planned))
+    )
+    const known = part.publishers.flatMap(({ submissions }) => submissions.flatMap(({ events }) => events))
+    const observers = part.observers.map((planned, index) =>
+      world.start(`${prefix}observer-${index}`, (process) => observer(stage, process, planned, known))
+    )
+    this.others = [...readers, ...observers]
+    this.scheduleOutages(part.outages)
+  }
+
+  /** Whether its publishers are done, and its outages have happened. */
+  get isThrough(): boolean {
+    return this.publishers.every(ended) && this.outagesLeft === 0
+  }
+
+  /** Whether all of its clients are done. */
+  get isQuiet(): boolean {
+    return this.publishers.every(ended) && this.others.every(ended)
+  }
+
+  /** Whether the service fails to start, again and again, although the faults have stopped. */
+  get cannotRecover(): boolean {
+    return this.supervisor.starts() - this.startsBeforeCalm > calmStartsMax
+  }
+
+  /** Says that the faults have stopped. */
+  calm(): void {
+    this.startsBeforeCalm = this.supervisor.starts()
+    this.record({ kind: "calm", at: this.world.time.now })
+  }
+
+  /** Reads its books once more. */
+  look(): Process {
+    const name = this.site.name === "server" ? "closing" : `${this.site.name}-closing`
+    return this.world.start(name, (process) => lastLook(this.stage, process))
+  }
+
+  /** Whether it keeps its guarantees, by its history and its database. */
+  judge(): ReadonlyArray<Violation> {
+    const { history, part, site } = this
+    const { publishSecondsMax, queueEventsMax, queueBytesMax } = part.limits
+    const bounds = {
+      progressMicrosMax: calmMillisMax * 1000,
+      answerMicrosMax: (publishSecondsMax + answerSecondsSlack) * 1_000_000,
+      queueEventsMax,
+      queueBytesMax
+    }
+    // A client that has died asks nothing any more, and would be taken for one that is content.
+    const died = [...this.publishers, ...this.others].flatMap(({ name, exit }): ReadonlyArray<Violation> => {
+      if (exit === undefined || Exit.isSuccess(exit)) return []
+      return [{ guarantee: "simulation", detail: `${name} died: ${Cause.pretty(exit.cause)}` }]
+    })
+    try {
+      return [...died, ...this.read((sql) => check(history, sql, bounds))]
+    } catch (error) {
+      if (!(error instanceof SqliteError)) throw error
+      return [
+        ...died,
+        { guarantee: "integrity", detail: `the database of ${site.name} cannot be read: ${error}` }
+      ]
+    }
+  }
+
+  /** Asks its database as its disk holds it. */
+  read<A>(ask: (query: (sql: string) => ReadonlyArray<Record<string, unknown>>) => A): A {
+    return this.world.readDatabase(this.world.machine(this.site.name), databaseFile, (connection) => {
+      connection.exec("PRAGMA locking_mode = EXCLUSIVE")
+      return ask((sql) => connection.all(sql))
+    })
+  }
+
+  private get stage(): Stage {
+    return {
+      world: this.world,
+      address: this.site.address,
+      record: (entry) => this.record(entry),
+      published: () => this.publishers.every(ended),
+      calm: () => this.startsBeforeCalm !== Number.POSITIVE_INFINITY
+    }
+  }
+
+  private scheduleOutages([outage, ...later]: ReadonlyArray<PlannedOutage>): void {
+    if (outage === undefined) return
+    this.world.time.after(outage.afterMillis * 1000, this, () =>
+      this.strike(outage, () => {
+        this.outagesLeft = later.length
+        this.scheduleOutages(later)
+      })
+    )
+  }
+
+  private strike({ kind, within, count, downMillis }: PlannedOutage, struck: () => void): void {
+    const { supervisor, world } = this
+    const process = supervisor.current()
+    supervisor.stayDown(downMillis)
+    const crash = () => {
+      if (kind === "stop") supervisor.stop()
+      else supervisor.crash(kind)
+      struck()
+    }
+    if (kind === "stop" || within === "a step" || !process.sim.alive) {
+      crash()
+      return
+    }
+    // What the outage waits for may not come: a server that nobody asks anything is struck all the same.
+    let over = false
+    const once =
+      <A extends ReadonlyArray<unknown>>(strike: (...told: A) => void) =>
+      (...told: A) => {
+        if (over) return
+        over = true
+        process.mount.deathIn = undefined
+        this.succeeded = () => undefined
+        strike(...told)
+      }
+    world.time.after(outageMillisMax * 1000, this, once(crash))
+    if (within === "an answer") {
+      let left = count
+      this.succeeded = () => {
+        if (--left > 0) return
+        world.counters.count("process: crashed as it answered")
+        world.time.after(0, this, once(crash))
+      }
+    } else {
+      const kinds = within === "a sync" ? (["sync"] as const) : undefined
+      const happened = once(({ file }: Operation) => {
+        // In the middle of a commit, or of the checkpoint that follows one.
+        if (supervisor.isReady && file.endsWith("-wal")) {
+          world.counters.count("process: crashed in the log of a service that was ready")
+        }
+        supervisor.noteCrash(kind)
+        struck()
+      })
+      world.crashInOperation(process, kind, count, { happened, kinds })
+    }
+  }
+}
+
+const ended = (process: Process): boolean => process.exit !== undefined || !process.sim.alive
