@@ -237,7 +237,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       change(
         consumer,
         "return { ended: Fiber.join(fiber) }",
-        "return { ended: Effect.async<void>(() => undefined) }"
+        "return { ended: Effect.catchAllCause(Fiber.join(fiber), () => Effect.async<void>(() => undefined)) }"
       )
     ]
   },

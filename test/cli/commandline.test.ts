@@ -40,7 +40,10 @@ describe("help", () => {
         "--give-up-after SECONDS",
         "<FILE>\\.\\.\\."
       ],
-      stats: ["--url URL", "--json"]
+      stats: ["--url URL", "--json"],
+      mirror: ["--from URL", "--to URL", "--once"],
+      backup: ["--url URL", "--database FILE", "--keep N", "--overwrite"],
+      check: ["<FILE>"]
     })
   )("has a page for %s, with its options and examples", async (command, options) => {
     const { code, stdout, stderr } = await run([command, "--help"])
@@ -65,7 +68,7 @@ describe("help", () => {
   })
 })
 
-const commands = ["serve", "publish", "stats"]
+const commands = ["serve", "publish", "stats", "mirror", "backup", "check"]
 
 describe("a command line that is wrong", () => {
   it.each<[words: string, sentence: string | RegExp, help?: string]>([
@@ -93,6 +96,11 @@ describe("a command line that is wrong", () => {
       "publish "
     ],
     ["publish --url http://a/?b", /^--url \(or SEKALI_URL\) is /, "publish "],
+    ["backup", "Missing argument <FILE>", "backup "],
+    ["backup a b", '"b" is one argument too many: sekali backup [options] FILE', "backup "],
+    ["backup --keep 0 a", '--keep is "0", but must be a whole number from 1 to 100000.', "backup "],
+    ["backup --keep 2 --overwrite a", /^--overwrite does not go with --keep/, "backup "],
+    ["check", "Missing argument <FILE>", "check "],
     ["stats extra", '"extra" is one argument too many: sekali stats [options]', "stats "],
     ["stats --json=yes", /^Option '--json' does not take an argument/, "stats "],
     ["serve now", '"now" is one argument too many: sekali serve', "serve "],

@@ -248,11 +248,12 @@ describe("a bad network", () => {
         if (limit > 0) asked.push(limit)
         return limit > 6 ? Effect.never : send(request)
       }
-      const options = { from: from.url, to: to.url, once: true, pageEventsMax: 20, requestSecondsMax: 0.2 }
+      const options = { from: from.url, to: to.url, once: true, pageEventsMax: 20, requestSecondsMax: 0.5 }
       const exit = await startMirror(options, undefined, slow).ended
       expect(Exit.isSuccess(exit)).toBe(true)
       expect(await contentsOf(to)).toEqual(await contentsOf(from))
-      expect(asked.slice(0, 6)).toEqual([20, 10, 5, 10, 5, 10])
+      expect(asked.slice(0, 3)).toEqual([20, 10, 5])
+      expect(Math.max(...asked.slice(3))).toBeGreaterThan(5)
     })
   })
 
