@@ -89,10 +89,10 @@ export const checkAddress = (
     const path = "/health/live"
     const response = yield* get(address, path)
     const { status } = response
-    if (isPassing(status)) return Option.some(`it answers ${status}`)
-    const health = yield* Effect.option(
-      Effect.flatMap(response.text, Schema.decodeUnknown(Schema.parseJson(HealthAnswer)))
-    )
+    // Nothing is wrong with this request, so 400 says that it was damaged on its way.
+    if (isPassing(status) || status === 400) return Option.some(`it answers ${status}`)
+    const text = yield* Effect.mapError(response.text, noAnswer)
+    const health = Schema.decodeOption(Schema.parseJson(HealthAnswer))(text)
     if (status === 200 && Option.isSome(health)) return Option.none<string>()
     const what = status === 200 ? "another body than Sekali's" : `status ${status}`
     return yield* isAnotherService(address, `GET ${path} gives ${what}`)

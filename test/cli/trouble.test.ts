@@ -143,6 +143,16 @@ describe("without a service", () => {
     expect(stderr).toMatch(/^sekali: Given up .*ECONNREFUSED/m)
   })
 
+  it("a question that was damaged on its way does not make another service of it", async () => {
+    const url = await answering((request, response) => {
+      response.writeHead(request.method === "GET" ? 400 : 503).end()
+    })
+    const { code, stderr } = await run(["publish", "--give-up-after", "0.2"], { url, input: "one\n" })
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^sekali: Given up/m)
+    expect(stderr).not.toMatch(/is not Sekali/)
+  })
+
   it.each<[name: string, listener: RequestListener, sentence: RegExp]>([
     [
       "404",

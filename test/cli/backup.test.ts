@@ -1,0 +1,277 @@
+/**
+ * `sekali backup` and `sekali check` as processes of their own: a backup is whole or not there, is sound, and can be put
+ * into service (G1, G4); and what is not sound is told.
+ */
+import {
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync
+} from "node:fs"
+import { createServer, type RequestListener, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import { join } from "node:path"
+import { afterEach, describe, expect, it } from "vitest"
+import { allEvents, eventNumber, eventNumbers, keyOf, publish } from "../support/client.ts"
+import { endCommands, run, start } from "../support/command.ts"
+import { cleanUp, type Serving, serve, temporaryFolder } from "../support/process.ts"
+
+const servers: Array<Server> = []
+
+afterEach(async () => {
+  await endCommands()
+  await cleanUp()
+  for (const server of servers.splice(0)) server.close().closeAllConnections()
+})
+
+/** A service that answers in its own way. */
+const answering = async (listener: RequestListener): Promise<string> => {
+  const server = createServer(listener)
+  servers.push(server)
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+/** A service with so many events. */
+const serveEvents = async (database: string, count: number): Promise<Serving> => {
+  const service = await serve({ database })
+  await publish(service.url, eventNumbers(count))
+  return service
+}
+
+const stop = async (service: Serving, signal: NodeJS.Signals) => {
+  service.kill(signal)
+  await service.ended
+}
+
+/** The events in a database, as a service shows them that is started on it. */
+const eventsIn = async (database: string): Promise<ReadonlyArray<string>> => {
+  const service = await serve({ database })
+  const keys = (await allEvents(service.url)).map(keyOf)
+  await stop(service, "SIGTERM")
+  return keys
+}
+
+const expectSound = async (file: string, ...sentences: ReadonlyArray<RegExp>) => {
+  const { code, stdout, stderr } = await run(["check", file])
+  expect({ code, stderr }, stdout).toEqual({ code: 0, stderr: "" })
+  const lines = stdout.trimEnd().split("\n")
+  expect(lines.at(-1)).toBe(`${file} is sound.`)
+  for (const line of lines.slice(0, -1)) expect(line).toMatch(/^ok {5}\S/)
+  for (const sentence of sentences) expect(stdout).toMatch(sentence)
+}
+
+describe("a backup of a service", () => {
+  it("is made while publishing goes on, is sound, and can be put into service", async () => {
+    const folder = temporaryFolder()
+    const database = join(folder, "sekali.db")
+    const file = join(folder, "backup.db")
+    const service = await serveEvents(database, 1000)
+    const command = start(["backup", file], { url: service.url })
+    let made = false
+    void command.ended.then(() => {
+      made = true
+    })
+    let published = 1000
+    while (!made) await publish(service.url, [eventNumber(published++)])
+    const { code, stdout, stderr } = await command.ended
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+    expect(stdout).toMatch(new RegExp(`^${file}: [\\d,]+ bytes, of the store [0-9a-f]+ as of 20\\S+Z\n$`))
+    expect(readdirSync(folder).filter((name) => name.startsWith("backup"))).toEqual(["backup.db"])
+    const all = (await allEvents(service.url)).map(keyOf)
+    expect(all).toHaveLength(published)
+    await expectSound(file, /It is a backup, made at 20/)
+    await stop(service, "SIGKILL")
+
+    for (const suffix of ["", "-wal", "-shm"]) rmSync(database + suffix, { force: true })
+    renameSync(file, database)
+    const restored = await serve({ database })
+    const survived = await allEvents(restored.url)
+    expect(survived.length).toBeGreaterThanOrEqual(1000)
+    expect(survived.map(keyOf)).toEqual(all.slice(0, survived.length))
+    // Publishers that send everything once more, and something new.
+    const { stored, duplicates } = await publish(restored.url, eventNumbers(published + 1))
+    expect({ stored, duplicates }).toEqual({
+      stored: published + 1 - survived.length,
+      duplicates: survived.length
+    })
+    await stop(restored, "SIGTERM")
+    await expectSound(database, /Epoch 2 began at /)
+  })
+
+  it("does not replace what is there, unless it is told to", async () => {
+    const folder = temporaryFolder()
+    const service = await serveEvents(join(folder, "sekali.db"), 10)
+    const file = join(folder, "backup.db")
+    writeFileSync(file, "a shopping list")
+    const refused = await run(["backup", file], { url: service.url })
+    expect(refused).toMatchObject({ code: 1, stdout: "" })
+    expect(refused.stderr).toMatch(/^sekali: .*backup\.db is there already: --overwrite replaces it/)
+    expect(readFileSync(file, "utf8")).toBe("a shopping list")
+    expect((await run(["backup", "--overwrite", file], { url: service.url })).code).toBe(0)
+    expect(await eventsIn(file)).toHaveLength(10)
+  })
+
+  it("is one of the newest that are kept, and nothing else is removed", async () => {
+    const folder = temporaryFolder()
+    const service = await serveEvents(join(folder, "sekali.db"), 10)
+    const backups = join(folder, "backups.db")
+    const others = ["backups.db", "backups-20200101T000000000Z.db", "backups-2020.db", "backups-1.txt"]
+    for (const name of others) writeFileSync(join(folder, name), "a shopping list")
+    const made: Array<string> = []
+    for (let n = 0; n < 3; n++) {
+      const { code, stdout } = await run(["backup", "--keep", "2", backups], { url: service.url })
+      expect(code).toBe(0)
+      const [path = "", ...more] = stdout.split("\n").map((line) => line.split(": ", 1)[0] ?? "")
+      made.push(path)
+      expect(more).toEqual(n < 2 ? [""] : [made[0], ""])
+    }
+    expect(
+      readdirSync(folder)
+        .filter((name) => name.startsWith("backups"))
+        .sort()
+    ).toEqual([...others, ...made.slice(1).map((path) => path.slice(folder.length + 1))].sort())
+    for (const path of made.slice(1)) await expectSound(path)
+  })
+})
+
+describe("a backup that cannot be fetched", () => {
+  const type = "application/vnd.sqlite3"
+
+  it.each<[name: string, listener: RequestListener, sentence: RegExp]>([
+    [
+      "it breaks off",
+      (_request, response) => {
+        response.writeHead(200, { "content-type": type, "content-length": 100_000 })
+        response.write("x".repeat(50_000), () => response.destroy())
+      },
+      /broke off in the middle: /
+    ],
+    [
+      "it ends too early",
+      (_request, response) => response.writeHead(200, { "content-type": type }).end("SQLite format 3\0"),
+      /What was received is not a whole backup\./
+    ],
+    [
+      "the service says why",
+      (_request, response) =>
+        response.writeHead(503, { "content-type": "application/problem+json" }).end(
+          JSON.stringify({
+            type: "urn:sekali:problem:backup-under-way",
+            title: "A backup is under way",
+            status: 503,
+            detail: "A backup is being made, ask again.",
+            instance: "/backup"
+          })
+        ),
+      /answers: A backup is being made, ask again\./
+    ],
+    [
+      "another service answers",
+      (_request, response) => response.writeHead(200, { "content-type": "text/html" }).end("It works!"),
+      /is not Sekali: GET \/backup gives no application\/vnd\.sqlite3\./
+    ],
+    [
+      "there is no such page",
+      (_request, response) => response.writeHead(404).end(),
+      /is not Sekali: GET \/backup gives status 404\./
+    ]
+  ])("ends with 1 and leaves everything as it was: %s", async (_, listener, sentence) => {
+    const folder = temporaryFolder()
+    const file = join(folder, "backup.db")
+    writeFileSync(file, "the backup before")
+    const { code, stdout, stderr } = await run(["backup", "--overwrite", file], {
+      url: await answering(listener)
+    })
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" })
+    expect(stderr).toMatch(sentence)
+    expect(stderr.trimEnd().split("\n")).toHaveLength(1)
+    expect(readdirSync(folder)).toEqual(["backup.db"])
+    expect(readFileSync(file, "utf8")).toBe("the backup before")
+  })
+
+  it.each([["SIGINT", 130] as const, ["SIGTERM", 143] as const])(
+    "leaves nothing behind when it is ended by %s",
+    async (signal, code) => {
+      const folder = temporaryFolder()
+      const file = join(folder, "backup.db")
+      const url = await answering((_request, response) => {
+        response.writeHead(200, { "content-type": type, "content-length": 100_000 })
+        response.write("x".repeat(50_000))
+      })
+      const command = start(["backup", file], { url })
+      while (!existsSync(`${file}.partial`)) await new Promise(setImmediate)
+      command.kill(signal)
+      expect(await command.ended).toMatchObject({ code, stdout: "", stderr: "" })
+      expect(readdirSync(folder)).toEqual([])
+    }
+  )
+})
+
+describe("a database that no service holds", () => {
+  it("can be backed up and checked, also after a kill, and is left as it was", async () => {
+    const folder = temporaryFolder()
+    const database = join(folder, "sekali.db")
+    const file = join(folder, "backup.db")
+    await stop(await serveEvents(database, 100), "SIGKILL")
+    const before = readdirSync(folder).sort()
+    const bytes = readFileSync(database)
+    await expectSound(database, /A service that held it was killed/)
+    const made = await run(["backup", "--database", database, file])
+    expect(made).toMatchObject({ code: 0, stderr: "" })
+    expect(readdirSync(folder).sort()).toEqual(["backup.db", ...before])
+    expect(readFileSync(database)).toEqual(bytes)
+    await expectSound(file, /100 received = 100 stored \+ 0 dropped/)
+    expect(await eventsIn(file)).toEqual(eventNumbers(100).map(keyOf))
+
+    // As the setting of a service names it; and never in its own place.
+    const itself = await run(["backup", "--overwrite", "--database", `file:${database}`, database])
+    expect(itself.code).toBe(1)
+    expect(itself.stderr).toMatch(/sekali\.db is the database itself; /)
+    expect(readFileSync(database)).toEqual(bytes)
+  })
+
+  it("has to be one: what a service holds is refused", async () => {
+    const folder = temporaryFolder()
+    const database = join(folder, "sekali.db")
+    const service = await serveEvents(database, 1)
+    for (const words of [
+      ["check", database],
+      ["backup", "--database", database, join(folder, "backup.db")]
+    ]) {
+      const { code, stdout, stderr } = await run(words)
+      expect({ code, stdout }).toEqual({ code: 1, stdout: "" })
+      expect(stderr).toMatch(/^sekali: The database .*sekali\.db is in use by another process\./)
+    }
+    expect((await publish(service.url, [eventNumber(1)])).stored).toBe(1)
+    expect(existsSync(join(folder, "backup.db"))).toBe(false)
+  })
+
+  it("is told to be damaged, where it is, and ends the check with 1", async () => {
+    const folder = temporaryFolder()
+    const database = join(folder, "sekali.db")
+    await stop(await serveEvents(database, 2000), "SIGTERM")
+    const damaged = join(folder, "damaged.db")
+    copyFileSync(database, damaged)
+    const bytes = readFileSync(damaged)
+    bytes.fill(0x5a, bytes.length / 2, bytes.length / 2 + 8192)
+    writeFileSync(damaged, bytes)
+    const { code, stdout, stderr } = await run(["check", damaged])
+    expect({ code, stderr }).toEqual({ code: 1, stderr: "" })
+    expect(stdout).toMatch(/^FAULT {2}.*(damage|malformed)/m)
+    expect(stdout).toMatch(/damaged\.db has \d+ faults\.\n$/)
+    expect(readFileSync(damaged)).toEqual(bytes)
+
+    writeFileSync(damaged, "a shopping list\n".repeat(1000))
+    expect((await run(["check", damaged])).stdout).toMatch(
+      /^FAULT {2}The database .* is not a SQLite database/m
+    )
+    const missing = await run(["check", join(folder, "missing.db")])
+    expect(missing).toMatchObject({ code: 1, stdout: "" })
+    expect(missing.stderr).toMatch(/^sekali: The database .*missing\.db is not there\.\n$/)
+    expect(readdirSync(folder).sort()).toEqual(["damaged.db", "sekali.db"])
+  })
+})
