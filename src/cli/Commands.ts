@@ -171,7 +171,7 @@ const mirror = make({
     state: option(
       "state",
       "FILE",
-      "where the place is kept; $XDG_STATE_HOME/sekali/mirror-<hash of both addresses>.json"
+      "where the cursor is kept; $XDG_STATE_HOME/sekali/mirror-<hash of both addresses>.json"
     ).pipe(Options.withDefault(undefined)),
     pauseSeconds: option("pause", "SECONDS", "how long at most to wait before asking for more; 0.25").pipe(
       readAs("--pause", "a number of seconds from 0.001 to 3600", (text) => {
@@ -182,16 +182,17 @@ const mirror = make({
     )
   }),
   args: Args.none,
-  text: `An event keeps its id, topic, source, payload, time and sequence, and says in "origin" which store it was first taken by;
-it is not sent back there. Two mirrors, one each way, make two services equal, and a ring of mirrors any number of
-them. They may run at once, and be killed and started again at any time: what is there already is dropped as a duplicate.
+  text: `An event keeps its id, topic, source, payload, time and sequence, and says in "origin" which store first took it; it is
+not sent back there. Two mirrors, one each way, make two services equal, and a ring of mirrors any number of them. They
+may run at once, and be killed and started again at any time: what is known is a duplicate, and is dropped.
 
 Where a key is known with other content, each service keeps the first one it had, and lists the conflict. While a service
-does not answer, it is tried again. An event that the other one refuses, such as one over its limits, ends the mirror,
-so that none is left out unseen.
+does not answer, it is tried again. An event that is refused, such as one over the limits of the other service, ends the
+mirror, so that none is left out unseen.
 
-The place is kept about every second, once all up to it is acknowledged. Without it, or when another store, such as a
-restored one, stands at an address, everything is read again from the start; the events that are known are duplicates.
+How far it has come, the cursor, is kept about every second, once all up to it is acknowledged. Without it, or when
+another store, such as a restored one, stands at an address, everything is read again from the start; what is known is a
+duplicate then. The default file is in ~/.local/state/sekali where XDG_STATE_HOME is not set.
 
 Exit codes: 0 stopped by Ctrl-C or SIGTERM, or all is copied with --once; 1 something failed; 2 the command line is
 wrong; 130, 143 with --once: stopped before all was copied.`,

@@ -17,7 +17,7 @@ export interface MirrorOptions {
   readonly from: string
   readonly to: string
   readonly once: boolean
-  /** Where the place is kept; a file that follows from the two addresses where it is left out. */
+  /** Where the cursor is kept; a file that follows from the two addresses where it is left out. */
   readonly state: string | undefined
   readonly pauseSeconds: number
 }
@@ -45,7 +45,7 @@ export const mirror = (options: MirrorOptions): Effect.Effect<number, Failure> =
   )
 }
 
-/** Below the folder in which programs of this user keep what they have come to. */
+/** Below the folder in which programs of this user keep how far they have come. */
 const stateFile = (from: string, to: string): string => {
   const { XDG_STATE_HOME: given = "" } = process.env
   const hash = createHash("sha256").update(`${from}\n${to}`).digest("hex").slice(0, 16)

@@ -152,11 +152,23 @@ export const fetchFile = (
     }
     const brokeOff = (reason: string) =>
       new Failure({ sentence: `${address} broke off in the middle: ${reason}.` })
+    const length = Number(response.headers["content-length"])
+    let received = 0
+    // A connection that is lost can look like the end of what came on it.
+    const ended = Stream.suspend(() =>
+      received < length ? Stream.fail(brokeOff(`${received} of ${length} bytes came`)) : Stream.empty
+    )
     return response.stream.pipe(
       Stream.mapError((error) => brokeOff(noAnswer(error).reason)),
       Stream.timeoutFail(
         () => brokeOff(`nothing came for ${stalledSecondsMax} s`),
         `${stalledSecondsMax} seconds`
-      )
+      ),
+      Stream.tap((bytes) =>
+        Effect.sync(() => {
+          received += bytes.length
+        })
+      ),
+      Stream.concat(ended)
     )
   }).pipe(Effect.catchTag("NoAnswer", ({ reason }) => unreachable(address, reason)))

@@ -62,7 +62,7 @@ export class EventsRefused extends Data.TaggedError("EventsRefused")<{
   }
 }
 
-/** The place that was kept cannot be read, or is no mirror's. */
+/** The cursor that is kept cannot be read or written, or what is there is none. */
 export class CursorTrouble extends Data.TaggedError("CursorTrouble")<{ readonly sentence: string }> {
   override get message(): string {
     return this.sentence

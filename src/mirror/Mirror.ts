@@ -3,7 +3,7 @@
  * and origin, and goes on with what comes. Two of them, one each way, make two aggregators equal; any number may run at
  * once, in rings as well, and be killed and started again at any time, because publishing is idempotent.
  *
- * It needs an `HttpClient`, something that keeps its place, and the Clock and Random that every Effect has.
+ * It needs an `HttpClient`, something that keeps its cursor, and the Clock and Random that every Effect has.
  */
 import { HttpClient } from "@effect/platform"
 import { Effect } from "effect"
@@ -11,7 +11,7 @@ import { InvalidOptions } from "../client/Errors.ts"
 import { readAddress } from "../client/Options.ts"
 import * as Publisher from "../client/Publisher.ts"
 import type { MirrorError } from "./Errors.ts"
-import { type MirrorCursor, makePlace } from "./MirrorCursor.ts"
+import { type MirrorCursor, makeKeeper } from "./MirrorCursor.ts"
 import * as Peer from "./Peer.ts"
 import { type Copying, type MirrorCounts, session } from "./Session.ts"
 
@@ -43,6 +43,9 @@ const backoffMillisFirst = 100
 /** Room for the largest event that a service can be set to take. */
 const bufferBytesMax = 128 * 1024 ** 2
 
+/** The pause before copying begins anew, so that addresses that lead now here, now there, are not asked without end. */
+const againMillis = 100
+
 /** How often the log says what was done, if anything was. */
 const tellSeconds = 60
 
@@ -57,13 +60,13 @@ export const run = (
     const { from, to, once, pollMillisMax, pageEventsMax } = yield* resolve(options)
     const { requestSecondsMax = 30, backoffMillisMax = 5000 } = options
     const retrying = { requestSecondsMax, backoffMillisFirst, backoffMillisMax }
-    const known: Copying["known"] = { at: undefined }
+    const asked: Copying["asked"] = { at: undefined }
     const peerOptions = {
       client: yield* HttpClient.HttpClient,
       pageEventsMax,
       ...retrying,
       onRecovered: () => {
-        known.at = undefined
+        asked.at = undefined
       }
     }
     const target = Peer.make({ role: "to", address: to, ...peerOptions })
@@ -80,12 +83,11 @@ export const run = (
       source: Peer.make({ role: "from", address: from, ...peerOptions }),
       target,
       publisher,
-      place: yield* makePlace,
+      keeper: yield* makeKeeper,
       counts,
-      targetAddress: to,
       once,
       pollMillisMax,
-      known
+      asked
     }
     const tell = (what: string) => Effect.suspend(() => Effect.logInfo(`${what}: ${countsText(counts)}`))
     yield* Effect.forkScoped(tellAsItGoes(counts, tell("mirrored")))
@@ -119,11 +121,10 @@ const copyAll = (copying: Copying) =>
     const again = (why: string, about: Readonly<Record<string, string>>) =>
       Effect.logWarning(why).pipe(
         Effect.annotateLogs(about),
-        // Addresses that lead now here, now there, are not asked without end.
-        Effect.zipRight(Effect.sleep(copying.pollMillisMax)),
+        Effect.zipRight(Effect.sleep(againMillis)),
         Effect.as(false)
       )
-    const { place } = copying
+    const { keeper } = copying
     let isDone = false
     while (!isDone) {
       isDone = yield* session(copying).pipe(
@@ -131,12 +132,12 @@ const copyAll = (copying: Copying) =>
         Effect.catchTags({
           StoreChanged: ({ role, was, is }) =>
             again("another store is there than before", { side: role, was, is }),
-          CursorLost: ({ detail }) => {
-            const kept = place.kept()
-            const forget = kept === undefined ? Effect.void : place.keep({ ...kept, after: 0 })
+          CursorRefused: ({ detail }) => {
+            const kept = keeper.kept()
+            const forget = kept === undefined ? Effect.void : keeper.keep({ ...kept, after: 0 })
             return Effect.zipRight(
               forget,
-              again("the place is not known there; reading again from the start", { detail })
+              again("the cursor is not known there; reading again from the start", { detail })
             )
           }
         })

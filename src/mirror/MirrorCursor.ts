@@ -1,9 +1,9 @@
 /**
- * The place of a mirror, kept over its restarts: a promise that all events of one store up to an offset are acknowledged
- * by another. It is kept, and not worked out anew from the stores, because an acknowledgement leaves nothing in them to
- * work it out from: of a duplicate nothing is stored, and who else has sent an event is not told.
+ * The cursor of a mirror, kept over its restarts: a promise that all events of one store up to an offset are
+ * acknowledged by another. It is kept, and not worked out anew from the stores, because an acknowledgement leaves nothing
+ * in them to work it out from: of a duplicate nothing is stored, and who else has sent an event is not told.
  *
- * A place that is lost, old, or of other stores only makes the mirror read again from the start: the events are
+ * A cursor that is lost, old, or of other stores only makes the mirror read again from the start: the events are
  * duplicates then. One that promises too much would leave events out; how that is ruled out is said in `Session.ts`.
  */
 import { Context, Effect, Either, Schema } from "effect"
@@ -20,7 +20,7 @@ export class MirrorCursor extends Context.Tag("sekali/MirrorCursor")<
   }
 >() {}
 
-/** A place: all events of the store `from` up to the offset `after` are acknowledged by the store `to`. */
+/** All events of the store `from` up to the offset `after` are acknowledged by the store `to`. */
 export interface Cursor {
   /** The id of the store that is read. */
   readonly from: string
@@ -37,16 +37,16 @@ const CursorText = Schema.parseJson(
   })
 )
 
-/** The place of one mirror while it runs. */
-export interface Place {
+/** The cursor of one mirror while it runs. */
+export interface CursorKeeper {
   /** What is kept now. */
   readonly kept: () => Cursor | undefined
-  /** Keeps another place. Where that fails the mirror goes on, and would read more again after a restart. */
+  /** Keeps another one. Where that fails the mirror goes on, and would read more again after a restart. */
   readonly keep: (cursor: Cursor) => Effect.Effect<void>
 }
 
-/** The place that was kept before, and how to keep others. */
-export const makePlace: Effect.Effect<Place, CursorTrouble, MirrorCursor> = Effect.gen(function* () {
+/** The cursor that was kept before, and how to keep others. */
+export const makeKeeper: Effect.Effect<CursorKeeper, CursorTrouble, MirrorCursor> = Effect.gen(function* () {
   const { load, save } = yield* MirrorCursor
   const text = yield* load
   let kept = text === undefined ? undefined : yield* decode(text)
@@ -56,13 +56,13 @@ export const makePlace: Effect.Effect<Place, CursorTrouble, MirrorCursor> = Effe
     keep: (cursor) =>
       Effect.gen(function* () {
         kept = cursor
-        const trouble = yield* Effect.either(save(JSON.stringify(cursor)))
+        const saved = yield* Effect.either(save(JSON.stringify(cursor)))
         const wasTroubled = isTroubled
-        isTroubled = Either.isLeft(trouble)
-        if (Either.isLeft(trouble) && !wasTroubled) {
-          yield* Effect.logWarning(
-            "the place cannot be kept; a restart would read again from an older one"
-          ).pipe(Effect.annotateLogs({ trouble: trouble.left.message }))
+        isTroubled = Either.isLeft(saved)
+        if (Either.isLeft(saved) && !wasTroubled) {
+          yield* Effect.logWarning("the cursor cannot be kept; a restart would go on from an older one").pipe(
+            Effect.annotateLogs({ trouble: saved.left.message })
+          )
         }
       })
   }
@@ -71,5 +71,5 @@ export const makePlace: Effect.Effect<Place, CursorTrouble, MirrorCursor> = Effe
 const decode = (text: string): Either.Either<Cursor, CursorTrouble> =>
   Either.mapLeft(
     Schema.decodeEither(CursorText)(text),
-    () => new CursorTrouble({ sentence: "What is kept as the place of the mirror is no such place." })
+    () => new CursorTrouble({ sentence: "What is kept there is no cursor of a mirror, and is left alone." })
   )

@@ -19,16 +19,17 @@ import { StatsAnswer } from "../http/Api.ts"
 import { PeerRefused, type Role } from "./Errors.ts"
 import { type Page, parsePage } from "./Page.ts"
 
-/** The store does not know the offset: it is not the one that the offset is of, or it has lost it. */
-export class CursorLost extends Data.TaggedError("CursorLost")<{ readonly detail: string }> {}
+/** The store does not know the offset: it is another one than the offset is of, or an older state of it. */
+export class CursorRefused extends Data.TaggedError("CursorRefused")<{ readonly detail: string }> {}
 
 /** A service that is read from or written to. */
 export interface Peer {
   readonly role: Role
+  readonly address: string
   /** The id of the store that it has now. */
   readonly storeId: Effect.Effect<string, PeerRefused>
   /** The events behind an offset. */
-  readonly pageAfter: (offset: number) => Effect.Effect<Page, PeerRefused | CursorLost>
+  readonly pageAfter: (offset: number) => Effect.Effect<Page, PeerRefused | CursorRefused>
   /** A request met with trouble, and is going to be sent again. */
   readonly troubled: (trouble: Trouble) => Effect.Effect<void>
   /** A request was answered. */
@@ -118,6 +119,7 @@ export const make = (options: PeerOptions): Peer => {
 
   return {
     role,
+    address,
     storeId: ask(
       () => "/stats",
       (body) => Option.map(decodeStats(body), ({ store_id }) => store_id)
@@ -133,7 +135,9 @@ export const make = (options: PeerOptions): Peer => {
         }),
         Effect.catchTag("PeerRefused", (error) =>
           Effect.fail(
-            offset > 0 && error.type?.startsWith("cursor-") ? new CursorLost({ detail: error.detail }) : error
+            offset > 0 && error.type?.startsWith("cursor-")
+              ? new CursorRefused({ detail: error.detail })
+              : error
           )
         )
       ),

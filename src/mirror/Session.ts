@@ -1,5 +1,5 @@
 /**
- * Copying from one store to another, as long as the two stay the ones they are.
+ * Copying from one store to another, as long as both stay the ones they are.
  *
  * An address may come to lead to another store while a mirror runs: one that was restored from a backup, or replaced. A
  * store's id tells, because no two stores ever have the same. What lies between two questions for the id that were
@@ -8,19 +8,19 @@
  *
  * - A page's events are sent on only when the store it was read from is known in this way. Its id becomes their origin,
  *   and an event is never sent to the store that is its origin: a wrong one would keep it away from there for ever.
- * - A place is kept only when all events up to it are acknowledged, and the store that acknowledged them is known in this
- *   way. It names both stores; whatever comes to stand at either address between that question and the writing of the
- *   place finds a place that is not its own.
- * - A new store at either address makes the copying begin again, with the place that is kept for the two, if there is
+ * - A cursor is kept only when all events up to it are acknowledged, and the store that acknowledged them is known in
+ *   this way. It names both stores: whatever comes to stand at either address between that question and the writing of
+ *   the cursor finds one that is not its own.
+ * - A new store at either address makes the copying begin again, with the cursor that is kept for the two, if there is
  *   one. To begin at the start is always right: what is known there is a duplicate.
  */
 import { Clock, Data, Effect, Either, Fiber } from "effect"
 import type { InvalidEvent } from "../client/Errors.ts"
 import type { EventToPublish, Publisher, PublishOutcome } from "../client/Publisher.ts"
 import { EventsRefused, type PeerRefused, type RefusedEvent, type Role, SameStore } from "./Errors.ts"
-import type { Place } from "./MirrorCursor.ts"
+import type { CursorKeeper } from "./MirrorCursor.ts"
 import type { Page, PageEvent } from "./Page.ts"
-import type { CursorLost, Peer } from "./Peer.ts"
+import type { CursorRefused, Peer } from "./Peer.ts"
 
 /** What a mirror has done since it was started. `read = sent + skipped`, where no page is under way. */
 export interface MirrorCounts {
@@ -44,15 +44,13 @@ export interface Copying {
   readonly target: Peer
   /** Publishes to the target. */
   readonly publisher: Publisher
-  readonly place: Place
+  readonly keeper: CursorKeeper
   readonly counts: MirrorCounts
-  /** Where events are published to, for messages. */
-  readonly targetAddress: string
   /** Whether to end when all is copied. */
   readonly once: boolean
   readonly pollMillisMax: number
-  /** When both stores were last known to be the ones they are; undefined if they are to be asked at once. */
-  readonly known: { at: bigint | undefined }
+  /** When both stores were last asked who they are; undefined if that is to be done at once. */
+  readonly asked: { at: bigint | undefined }
 }
 
 /** Another store is at an address than before. */
@@ -62,7 +60,7 @@ export class StoreChanged extends Data.TaggedError("StoreChanged")<{
   readonly is: string
 }> {}
 
-/** A place is kept at most so often. */
+/** The cursor is kept at most so often. */
 const keepSeconds = 1
 
 /** The stores are asked who they are at least so often. */
@@ -77,15 +75,15 @@ const keysNamedMax = 10
 /** Copies until one of the stores is another; or until all is copied, where that is the end. */
 export const session = (
   copying: Copying
-): Effect.Effect<void, StoreChanged | CursorLost | SameStore | PeerRefused | EventsRefused> =>
+): Effect.Effect<void, StoreChanged | CursorRefused | SameStore | PeerRefused | EventsRefused> =>
   Effect.gen(function* () {
-    const { source, target, place, counts, known } = copying
+    const { source, target, keeper, counts, asked } = copying
     const from = yield* source.storeId
     const to = yield* target.storeId
     if (from === to) return yield* new SameStore({ storeId: from })
-    const kept = place.kept()
+    const kept = keeper.kept()
     const isOurs = kept?.from === from && kept.to === to
-    /** All events up to here are acknowledged; and up to there this is kept. */
+    /** All events up to here are acknowledged; and this much of it is kept. */
     let position = isOurs ? kept.after : 0
     let keptTo = position
     yield* Effect.logInfo("mirroring").pipe(
@@ -93,7 +91,7 @@ export const session = (
         from_store: from,
         to_store: to,
         after: position,
-        ...(kept !== undefined && !isOurs ? { because: "the place that was kept is of other stores" } : {})
+        ...(kept !== undefined && !isOurs ? { because: "the cursor that is kept is of other stores" } : {})
       })
     )
 
@@ -103,23 +101,24 @@ export const session = (
       )
 
     const read = (after: number) =>
-      Effect.tap(source.pageAfter(after), ({ events }) =>
-        events.length === 0 ? Effect.void : stillThere(source, from)
+      Effect.tap(source.pageAfter(after), ({ next }) =>
+        next === after ? Effect.void : stillThere(source, from)
       )
 
-    // Asks both stores who they are, if it is time for that, and keeps the place.
-    const settle = (now: boolean) =>
-      Effect.gen(function* () {
-        const seconds = position > keptTo ? keepSeconds : askSeconds
-        const since = (yield* Clock.currentTimeNanos) - (known.at ?? 0n)
-        if (!now && known.at !== undefined && since < BigInt(seconds) * 1_000_000_000n) return
-        yield* stillThere(target, to)
-        yield* stillThere(source, from)
-        known.at = yield* Clock.currentTimeNanos
-        if (position === keptTo) return
-        yield* place.keep({ from, to, after: position })
-        keptTo = position
-      })
+    const isDue = Effect.map(Clock.currentTimeNanos, (now) => {
+      const seconds = position === keptTo ? askSeconds : keepSeconds
+      return asked.at === undefined || now - asked.at >= BigInt(seconds) * 1_000_000_000n
+    })
+
+    // Asks both stores who they are, and keeps the cursor.
+    const settle = Effect.gen(function* () {
+      yield* stillThere(target, to)
+      yield* stillThere(source, from)
+      asked.at = yield* Clock.currentTimeNanos
+      if (position === keptTo) return
+      yield* keeper.keep({ from, to, after: position })
+      keptTo = position
+    })
 
     const copy = (page: Page) =>
       Effect.gen(function* () {
@@ -131,7 +130,7 @@ export const session = (
           toSend.map(({ offset, event }) => ({ offset, event: { ...event, origin: event.origin ?? from } }))
         )
         position = page.next
-        yield* settle(false)
+        if (yield* isDue) yield* settle
       })
 
     let page = yield* read(position)
@@ -142,7 +141,7 @@ export const session = (
         continue
       }
       yield* copy(page)
-      if (copying.once) return yield* settle(true)
+      if (copying.once) return yield* settle
       if (page.events.length > 0) pauseMillis = pollMillisFirst
       yield* Effect.sleep(Math.min(pauseMillis, copying.pollMillisMax))
       pauseMillis = Math.min(pauseMillis * 2, copying.pollMillisMax)
@@ -163,7 +162,7 @@ const meanwhile = <A, E, E2>(
 
 /** Publishes events in their order, and ends when all of them are acknowledged. */
 const send = (
-  { publisher, target, counts, targetAddress }: Copying,
+  { publisher, target, counts }: Copying,
   events: ReadonlyArray<PageEvent>
 ): Effect.Effect<void, EventsRefused> =>
   Effect.gen(function* () {
@@ -188,7 +187,7 @@ const send = (
         Effect.annotateLogs({ count: conflicts.length, keys: conflicts.slice(0, keysNamedMax).join(" ") })
       )
     }
-    if (refused.length > 0) return yield* new EventsRefused({ address: targetAddress, events: refused })
+    if (refused.length > 0) return yield* new EventsRefused({ address: target.address, events: refused })
   })
 
 type Outcome = Effect.Effect<PublishOutcome, string>

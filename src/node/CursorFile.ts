@@ -1,14 +1,15 @@
 /**
- * The place of a mirror in a file. It is written beside it, synced, and put in its place by a rename, so that whatever
- * stops the process or the machine leaves one whole place or the other. (The folder is not synced: the older place will
- * do as well.)
+ * The cursor of a mirror in a file. It is written beside that, synced, and put in its place by a rename, so that whatever
+ * stops the process or the machine leaves one whole cursor or the other. (The folder is not synced: the older one does
+ * as well.)
  */
 import { randomUUID } from "node:crypto"
 import { constants } from "node:fs"
-import { access, mkdir, open, readFile, rename, rm } from "node:fs/promises"
+import { access, open, readFile, rename, rm } from "node:fs/promises"
 import { dirname } from "node:path"
 import { Effect, Layer } from "effect"
 import { CursorTrouble, MirrorCursor } from "../mirror/Mirror.ts"
+import { makeFolder } from "./Folders.ts"
 
 const attempt = <A>(path: string, what: string, action: () => Promise<A>): Effect.Effect<A, CursorTrouble> =>
   Effect.tryPromise({
@@ -44,12 +45,12 @@ const write = async (path: string, text: string): Promise<void> => {
   }
 }
 
-/** Keeps the place in a file, whose folder is made if it is not there. */
+/** Keeps the cursor in a file, whose folder is made if it is not there. */
 export const layer = (path: string): Layer.Layer<MirrorCursor, CursorTrouble> =>
   Layer.effect(
     MirrorCursor,
     attempt(path, "written", async () => {
-      await mkdir(dirname(path), { recursive: true })
+      makeFolder(dirname(path))
       await access(dirname(path), constants.W_OK)
     }).pipe(
       Effect.as({

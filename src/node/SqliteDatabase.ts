@@ -2,25 +2,18 @@
  * The database edge on Node: one connection of better-sqlite3 to the file of the settings, whose folder is made if it
  * is not there. What the connection is made fit with (WAL, durability, locks) is the store's affair.
  */
-import { existsSync, mkdirSync, openSync, readSync, statSync } from "node:fs"
+import { existsSync, openSync, readSync, statSync } from "node:fs"
 import { dirname } from "node:path"
 import { SqlError } from "@effect/sql/SqlError"
 import { Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
 import { StoreRefused } from "../domain/Errors.ts"
 import { Database } from "../store/Database.ts"
+import { makeFolder } from "./Folders.ts"
 import { connectTo, copiesOf } from "./SqliteCopies.ts"
 
 /** The path in a `file:` setting. */
 export const databasePath = (setting: string): string => setting.replace(/^file:(\/\/)?/, "")
-
-// One folder after the other: Node's own recursive form never ends where a folder cannot be made below an existing one
-// that says it is not there, as in /proc.
-const makeFolder = (folder: string): void => {
-  if (existsSync(folder)) return
-  makeFolder(dirname(folder))
-  mkdirSync(folder)
-}
 
 /** Where SQLite keeps in a database's first bytes whether it is one with a write-ahead log (2) or without (1). */
 const formatAt = 19

@@ -1,5 +1,5 @@
 /**
- * The place of a mirror in a file: whole or not there, whatever happens while it is written.
+ * The cursor of a mirror in a file: whole or not there, whatever happens while it is written.
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -22,30 +22,30 @@ const using = <A, E>(path: string, use: (cursor: MirrorCursor["Type"]) => Effect
 describe("the file", () => {
   it("holds what was saved last, and makes its folder", async () => {
     await withFolder(async (folder) => {
-      const path = join(folder, "a", "b", "place.json")
+      const path = join(folder, "a", "b", "cursor.json")
       expect(await using(path, ({ load }) => load)).toEqual(Either.right(undefined))
       for (const text of ["one", "two"]) {
         expect(await using(path, ({ save }) => save(text))).toEqual(Either.right(undefined))
         expect(await using(path, ({ load }) => load)).toEqual(Either.right(`${text}\n`))
       }
-      expect(readdirSync(join(folder, "a", "b"))).toEqual(["place.json"])
+      expect(readdirSync(join(folder, "a", "b"))).toEqual(["cursor.json"])
       expect(statSync(path).mode & 0o777).toBe(0o600)
     })
   })
 
   it("is left as it is where it cannot be written, and nothing stays beside it", async () => {
     await withFolder(async (folder) => {
-      const path = join(folder, "place.json")
+      const path = join(folder, "cursor.json")
       mkdirSync(path)
       const saved = await using(path, ({ save }) => save("text"))
       expect(Either.isLeft(saved) && saved.left.message).toMatch(`The file ${path} cannot be written: `)
-      expect(readdirSync(folder)).toEqual(["place.json"])
+      expect(readdirSync(folder)).toEqual(["cursor.json"])
     })
   })
 
   it("is whole whenever the process is killed", async () => {
     await withFolder(async (folder) => {
-      const path = join(folder, "place.json")
+      const path = join(folder, "cursor.json")
       const texts = ["a".repeat(100_000), "b".repeat(200_000)]
       const script = `
         import { Effect } from "effect"

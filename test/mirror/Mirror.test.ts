@@ -81,7 +81,7 @@ describe("one way", () => {
       })
       const origin = await storeIdOf(from)
       expect(await heldBy(to)).toEqual((await heldBy(from)).map((held) => ({ ...held, origin })))
-      // The place is kept: nothing is read again. Without it all of it is, and all of it is known.
+      // The cursor is kept: nothing is read again. Without it all of it is, and all of it is known.
       expect(await mirrorOnce(from, to, kept)).toMatchObject({ read: 0, sent: 0 })
       expect(await mirrorOnce(from, to)).toMatchObject({ read: 71, sent: 71, stored: 0, duplicates: 71 })
       expect(await booksOf(to)).toMatchObject({ received: 142, unique: 71, conflicts: 0 })
@@ -178,7 +178,7 @@ describe("both ways, and in rings", () => {
 
   it("makes any two sets equal where no key is used with two contents", async () => {
     await withServers(2, async (left, right) => {
-      const places = [nothingKept(), nothingKept()]
+      const cursors = [nothingKept(), nothingKept()]
       const one = fc.array(fc.tuple(anyEvent, fc.constantFrom("left", "right", "both")), { maxLength: 20 })
       const property = fc.asyncProperty(one, async (events) => {
         const unique = events.filter(([event], index) => {
@@ -189,7 +189,7 @@ describe("both ways, and in rings", () => {
           unique.flatMap(([event, side]) => (sides.includes(side) ? [{ ...event, origin: null }] : []))
         await publishAll(left, at("left", "both"))
         await publishAll(right, at("right", "both"))
-        await Promise.all([mirrorOnce(left, right, places[0]), mirrorOnce(right, left, places[1])])
+        await Promise.all([mirrorOnce(left, right, cursors[0]), mirrorOnce(right, left, cursors[1])])
         expect(await contentsOf(left)).toEqual(await contentsOf(right))
       })
       await fc.assert(property, { numRuns: 12 })

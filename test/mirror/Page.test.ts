@@ -75,7 +75,7 @@ describe("a page", () => {
     ["no JSON", "{", 0],
     ["another answer", "{}", 0],
     ["without a payload", page([1]).replace('"payload":{},', ""), 0],
-    ["from before the place", page([3]), 3],
+    ["from before the cursor", page([3]), 3],
     ["out of order", page([2, 1], { next: 2 }), 0],
     ["twice the same", page([2, 2]), 0],
     ["that leads back behind its events", page([4, 5], { next: 4 }), 0],

@@ -58,21 +58,21 @@ const expectOrigins = async (server: RunningServer, sources: Readonly<Record<str
 describe("another store where the events go to", () => {
   it("gets all of them, whenever it comes", async () => {
     await withServers(3, async (from, to, other) => {
-      let place = nothingKept()
+      let cursor = nothingKept()
       for (let [number, isOver] = [0, false]; !isOver; number++) {
         await publishAll(from, eventsOf(`from-${number}`, 5))
         const exchange = exchangedAt(number, [to, other])
-        const kept = copyOf(place)
+        const kept = copyOf(cursor)
         const options = { from: from.url, to: to.url, once: true, pageEventsMax: 2 }
         const exit = await startMirror(options, kept, exchange.between).ended
         expect(Exit.isSuccess(exit)).toBe(true)
         isOver = exchange.isOver()
-        // Started again, it finds the other one there, or the first one, with the same place.
+        // Started again, it finds the other one there, or the first one, with the same cursor.
         await mirrorOnce(from, other, copyOf(kept))
         expect(await contentsOf(other)).toEqual(await contentsOf(from))
         await mirrorOnce(from, to, kept)
         expect(await contentsOf(to)).toEqual(await contentsOf(from))
-        place = kept
+        cursor = kept
       }
       await expectOrigins(other, { from })
     })
@@ -82,11 +82,11 @@ describe("another store where the events go to", () => {
 describe("another store where the events come from", () => {
   it("is copied as well, whenever it comes, and each event says where it came from", async () => {
     await withServers(3, async (from, other, to) => {
-      let place = nothingKept()
+      let cursor = nothingKept()
       for (let [number, isOver] = [0, false]; !isOver; number++) {
         await publishAll(from, eventsOf(`from-${number}`, 5))
         await publishAll(other, eventsOf(`other-${number}`, 5))
-        const kept = copyOf(place)
+        const kept = copyOf(cursor)
         const exchange = exchangedAt(number, [from, other])
         const options = { from: from.url, to: to.url, once: true, pageEventsMax: 2 }
         const exit = await startMirror(options, kept, exchange.between).ended
@@ -98,7 +98,7 @@ describe("another store where the events come from", () => {
         await mirrorOnce(from, to, kept)
         await expectHas(to, await contentsOf(from))
         await expectOrigins(to, { from, other })
-        place = kept
+        cursor = kept
       }
     })
   })
@@ -158,9 +158,9 @@ describe("a store that was put back as an older copy of itself", () => {
         const mirror = startMirror({ from: from.url, to: to.url, once: true }, kept)
         expect(Exit.isSuccess(await mirror.ended)).toBe(true)
         expect(mirror.logs.join("\n")).toContain(
-          "WARN the place is not known there; reading again from the start"
+          "WARN the cursor is not known there; reading again from the start"
         )
-        // What was read from the start is kept at once: by now it would be a place of the new events.
+        // What was read from the start is kept at once: by now it would be a cursor of the new events.
         expect(kept.history.map((text) => (JSON.parse(text) as { after: number }).after)).toEqual([20, 0, 15])
         await publishAll(from, eventsOf("c", 10))
         await mirrorOnce(from, to, kept)
@@ -182,10 +182,10 @@ describe("a store that is restored from a backup", () => {
           let store = await startServer({ folder })
           const ways = () =>
             [
-              { from: store, to: peer, kept: places[0] },
-              { from: peer, to: store, kept: places[1] }
+              { from: store, to: peer, kept: cursors[0] },
+              { from: peer, to: store, kept: cursors[1] }
             ] as const
-          const places = [nothingKept(), nothingKept()] as const
+          const cursors = [nothingKept(), nothingKept()] as const
           const startAll = () =>
             ways().map(({ from, to, kept }) =>
               startMirror({ from: from.url, to: to.url, pageEventsMax: 7 }, kept)

@@ -1,5 +1,5 @@
 /**
- * Mirrors in trouble: killed at every one of their requests, with the place that they kept, an older one or none; and
+ * Mirrors in trouble: killed at every one of their requests, with the cursor that they kept, an older one or none; and
  * services that are down, cut off, or refuse. In the end nothing is missing anywhere (G9).
  */
 import { Cause, Effect, Exit } from "effect"
@@ -18,7 +18,7 @@ import {
   type Kept,
   mirrorOnce,
   nothingKept,
-  placeIn,
+  offsetIn,
   publishAll,
   startAgain,
   startMirror,
@@ -60,8 +60,8 @@ const hangingAt = (number: number, moment: "unsent" | "answered") => {
 
 describe("a mirror that is killed", () => {
   it.each(["kept", "older", "lost"] as const)(
-    "at any of its requests leaves nothing out, with its place %s",
-    async (place) => {
+    "at any of its requests leaves nothing out, with its cursor %s",
+    async (cursor) => {
       await withServers(2, async (from, to) => {
         let kept = nothingKept()
         for (let [number, done] = [0, false]; !done; number++) {
@@ -73,8 +73,8 @@ describe("a mirror that is killed", () => {
             const isHanging = await Promise.race([hanging.then(() => true), mirror.ended.then(() => false)])
             done ||= !isHanging
             await mirror.kill()
-            if (place === "older") kept.text = kept.history.at(-3)
-            if (place === "lost") kept = nothingKept()
+            if (cursor === "older") kept.text = kept.history.at(-3)
+            if (cursor === "lost") kept = nothingKept()
             await mirrorOnce(from, to, kept)
             expect(await contentsOf(to)).toEqual(await contentsOf(from))
           }
@@ -116,7 +116,7 @@ describe("a mirror that is killed", () => {
   })
 })
 
-describe("the place", () => {
+describe("the cursor", () => {
   it("is not kept before all up to it is acknowledged", async () => {
     await withServers(2, async (from, to) => {
       const kept = nothingKept()
@@ -127,12 +127,12 @@ describe("the place", () => {
       const mirror = startMirror({ from: from.url, to: to.url, pageEventsMax: 3 }, kept)
       while (to.database.held === 0) await new Promise((resolve) => setImmediate(resolve))
       for (let turn = 0; turn < 20; turn++) await contentsOf(from)
-      expect(placeIn(kept)).toBe(6)
+      expect(offsetIn(kept)).toBe(6)
       to.database.release()
       await whileMirroring([mirror], untilKept(kept, from))
       await mirror.kill()
-      expect(kept.history.map((text) => placeIn({ text, history: [] }))).toEqual(
-        kept.history.map((text) => placeIn({ text, history: [] })).toSorted((left, right) => left - right)
+      expect(kept.history.map((text) => offsetIn({ text, history: [] }))).toEqual(
+        kept.history.map((text) => offsetIn({ text, history: [] })).toSorted((left, right) => left - right)
       )
     })
   })
@@ -159,7 +159,7 @@ describe("the place", () => {
     })
   })
 
-  it("that is no place is an error, and stays as it is", async () => {
+  it("that is no cursor is an error, and stays as it is", async () => {
     await withServers(2, async (from, to) => {
       for (const text of ["", "notes", '{"from":"a","to":"b"}', '{"from":"a","to":"b","after":-1}']) {
         const kept: Kept = { text, history: [] }
@@ -316,7 +316,7 @@ describe("an event that is refused", () => {
         const sentence = String(Exit.isFailure(exit) && Cause.squash(exit.cause))
         expect(sentence).toContain(`${to.url} does not take the event topic-1/big-1 (offset 11). `)
         expect(sentence).toContain("(413)")
-        expect(placeIn(kept)).toBeLessThan(11)
+        expect(offsetIn(kept)).toBeLessThan(11)
         // It comes to the same end however often it is tried.
         expect(
           Exit.isFailure(await startMirror({ from: from.url, to: to.url, once: true }, kept).ended)

@@ -17,14 +17,14 @@ import { get, post, stats } from "../http/client.ts"
 import { makeEvent } from "../support/events.ts"
 import { type RunningServer, startServer } from "../support/server.ts"
 
-/** The place of a mirror, kept over its restarts. */
+/** The cursor of a mirror, kept over its restarts. */
 export interface Kept {
   text: string | undefined
   /** Everything that was ever kept. */
   readonly history: Array<string>
 }
 
-/** No place yet. */
+/** No cursor yet. */
 export const nothingKept = (): Kept => ({ text: undefined, history: [] })
 
 /** What comes between a mirror and the network. */
@@ -55,7 +55,7 @@ export const startMirror = (
     const about = [...annotations].map(([name, value]) => `${name}=${value}`).sort()
     logs.push([logLevel.label, ...[message].flat().map(String), ...about].join(" "))
   })
-  const place = Layer.succeed(Mirror.MirrorCursor, {
+  const cursor = Layer.succeed(Mirror.MirrorCursor, {
     load: Effect.sync(() => kept.text),
     save: (text: string) =>
       Effect.try({
@@ -78,7 +78,7 @@ export const startMirror = (
   ).pipe(Layer.provide(network))
   const fiber = Effect.runFork(
     Mirror.run({ pollMillisMax: 10, backoffMillisMax: 20, requestSecondsMax: 20, ...options }).pipe(
-      Effect.provide([place, client, Logger.replace(Logger.defaultLogger, logger)])
+      Effect.provide([cursor, client, Logger.replace(Logger.defaultLogger, logger)])
     )
   )
   const ended = new Promise<Exit.Exit<Mirror.MirrorCounts, Mirror.MirrorError>>((resolve) =>
@@ -203,17 +203,17 @@ export const untilHeld = async (servers: ReadonlyArray<RunningServer>, count: nu
   }
 }
 
-/** Waits until a place is kept at the last event of a service: all is acknowledged, and none is on its way. */
+/** Waits until a cursor is kept at the last event of a service: all is acknowledged, and none is on its way. */
 export const untilKept = async (kept: Kept, from: RunningServer): Promise<void> => {
   const { text } = await get(from, "/events?order=desc&limit=1")
   const { events } = JSON.parse(text) as { readonly events: ReadonlyArray<{ readonly offset: number }> }
   const store = await storeIdOf(from)
-  const isThere = () => placeIn(kept) === events[0]?.offset && kept.text?.includes(store)
+  const isThere = () => offsetIn(kept) === events[0]?.offset && kept.text?.includes(store)
   while (!isThere()) await new Promise((resolve) => setImmediate(resolve))
 }
 
-/** The offset of the place that is kept. */
-export const placeIn = ({ text }: Kept): number =>
+/** The offset of the cursor that is kept. */
+export const offsetIn = ({ text }: Kept): number =>
   text === undefined ? 0 : (JSON.parse(text) as { readonly after: number }).after
 
 /** Starts a service where another one was stopped: at its port, with its folder or another. */

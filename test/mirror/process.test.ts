@@ -113,13 +113,13 @@ describe("the command", () => {
   it.each(["SIGINT", "SIGTERM"] as const)("ends in order on %s", async (signal) => {
     const folder = temporaryFolder()
     const [from, to] = await Promise.all([serveIn(folder, "from"), serveIn(folder, "to")])
-    const place = join(folder, "place.json")
-    const mirror = start(["mirror", `--from=${from.url}`, `--to=${to.url}`, `--state=${place}`])
+    const cursor = join(folder, "cursor.json")
+    const mirror = start(["mirror", `--from=${from.url}`, `--to=${to.url}`, `--state=${cursor}`])
     await mirror.said(/ mirroring /)
     await publish(from.url, [eventNumber(1)])
     await until(
       () => stats(to.url),
-      () => existsSync(place)
+      () => existsSync(cursor)
     )
     mirror.kill(signal)
     const { code, stderr } = await mirror.ended
@@ -172,7 +172,7 @@ describe("the command", () => {
     const service = await serveIn(folder, "one")
     const other = await serveIn(folder, "two")
     const notes = join(folder, "notes.txt")
-    writeFileSync(notes, "not a place\n")
+    writeFileSync(notes, "not a cursor\n")
     const locked = join(folder, "locked")
     writeFileSync(locked, "")
     const both = [`--from=${service.url}`, `--to=${other.url}`]
@@ -188,9 +188,9 @@ describe("the command", () => {
       [[...both, "extra"], 2, '"extra" is one argument too many'],
       [[`--from=${service.url}`, `--to=${service.url}`], 1, "Both addresses lead to the same store"],
       [[`--from=${service.url}`, `--to=${other.url}/elsewhere`], 1, "is not Sekali"],
-      [[...both, `--state=${notes}`], 1, `is no such place. (--state ${notes})`],
+      [[...both, `--state=${notes}`], 1, `is no cursor of a mirror, and is left alone. (--state ${notes})`],
       [[...both, `--state=${folder}`], 1, `The file ${folder} cannot be read`],
-      [[...both, `--state=${locked}/place.json`], 1, `The file ${locked}/place.json cannot be written`]
+      [[...both, `--state=${locked}/cursor.json`], 1, `The file ${locked}/cursor.json cannot be written`]
     ]
     const told = cases.map(async ([words, code, sentence]) => {
       const ended = await run(["mirror", ...words], { environment: { XDG_STATE_HOME: folder } })
@@ -198,7 +198,7 @@ describe("the command", () => {
       expect(ended.stderr).toContain(sentence)
     })
     await Promise.all(told)
-    expect(readFileSync(notes, "utf8")).toBe("not a place\n")
+    expect(readFileSync(notes, "utf8")).toBe("not a cursor\n")
     expect((await stats(other.url)).received).toBe(0)
   })
 })

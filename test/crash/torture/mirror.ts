@@ -14,10 +14,16 @@ import type { Stage } from "./stage.ts"
 /** How much of what a mirror said goes into the story. */
 const saidMax = 1000
 
+/** How a mirror is cut off, and from which of its services. */
+export interface Cut {
+  readonly fault: Fault
+  readonly sides: ReadonlyArray<"from" | "to">
+}
+
 interface MirrorProcess {
   readonly name: string
   readonly running: Running
-  readonly fronts: ReadonlyArray<Front>
+  readonly ways: { readonly from: Front; readonly to: Front }
   isEnding: boolean
 }
 
@@ -27,7 +33,7 @@ export class Mirror {
   readonly to: Aggregator
   readonly #stage: Stage
   #process: MirrorProcess | undefined
-  #cutBy: Fault | undefined
+  #cut: Cut | undefined
   #starts = 0
 
   constructor(stage: Stage, name: string, from: Aggregator, to: Aggregator) {
@@ -38,28 +44,28 @@ export class Mirror {
   }
 
   get isCut(): boolean {
-    return this.#cutBy !== undefined
+    return this.#cut !== undefined
   }
 
   /** How many exchanges of the process that runs were refused on their way. */
   get refused(): number {
-    return (this.#process?.fronts ?? []).reduce((sum, { struck }) => sum + struck.refuse, 0)
+    const { from, to } = this.#process?.ways ?? {}
+    return (from?.struck.refuse ?? 0) + (to?.struck.refuse ?? 0)
   }
 
   async start(): Promise<void> {
     const { run, fronts } = this.#stage
     const name = `${this.name}#${++this.#starts}`
-    const ways = await Promise.all([fronts.open(this.from, name), fronts.open(this.to, name)])
-    const [from, to] = ways
-    if (this.#cutBy !== undefined) for (const way of ways) way.cut(this.#cutBy)
+    const [from, to] = await Promise.all([fronts.open(this.from, name), fronts.open(this.to, name)])
     const running = start(["mirror", "--from", from.url, "--to", to.url, "--state", this.#place])
     running.endInput()
-    const process: MirrorProcess = { name, running, fronts: ways, isEnding: false }
+    const process: MirrorProcess = { name, running, ways: { from, to }, isEnding: false }
     this.#process = process
+    this.#applyCut()
     run.count("starts of a mirror")
     run.tell(`${name} is started`)
     running.ended.then(({ code, signal, stderr }) => {
-      for (const way of ways) way.gaveUp()
+      for (const way of [from, to]) way.gaveUp()
       run.tell(`${name} has ended with ${code ?? signal}, and has said: ${stderr.slice(-saidMax).trimEnd()}`)
       if (process.isEnding) return
       const detail = `${name} (sekali mirror) ended by itself with ${code ?? signal}: ${stderr}`
@@ -93,18 +99,23 @@ export class Mirror {
     }
   }
 
-  /** Cuts it off from both sides, until it is healed: what it asks is refused, or carried out and not answered. */
-  cut(fault: Fault): void {
+  /** Cuts it off, until it is healed: what it asks is refused, or carried out and not answered. */
+  cut(cut: Cut): void {
     this.#stage.run.count("partitions")
-    this.#stage.run.tell(`${this.name} is cut off (${fault.kind})`)
-    this.#cutBy = fault
-    for (const way of this.#process?.fronts ?? []) way.cut(fault)
+    this.#stage.run.tell(`${this.name} is cut off (${cut.fault.kind}, ${cut.sides.join(" and ")})`)
+    this.#cut = cut
+    this.#applyCut()
   }
 
   heal(): void {
+    if (this.#cut === undefined) return
     this.#stage.run.tell(`${this.name} is no longer cut off`)
-    this.#cutBy = undefined
-    for (const way of this.#process?.fronts ?? []) way.heal()
+    this.#cut = undefined
+    for (const way of Object.values(this.#process?.ways ?? {})) way.heal()
+  }
+
+  #applyCut(): void {
+    for (const side of this.#cut?.sides ?? []) this.#process?.ways[side].cut((this.#cut as Cut).fault)
   }
 
   get #place(): string {

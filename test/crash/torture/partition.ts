@@ -6,10 +6,9 @@ import type { Violation } from "../../../sim/Checker.ts"
 import { checkConvergence } from "../../../sim/check/Convergence.ts"
 import { allEvents, keyOf } from "../../support/client.ts"
 import { run as runCommand } from "../../support/command.ts"
-import type { Fault } from "../../support/proxy.ts"
 import type { Aggregator } from "./aggregator.ts"
 import { drawLogs, drawOrders, growWhileRough } from "./cargos.ts"
-import { Mirror } from "./mirror.ts"
+import { type Cut, Mirror } from "./mirror.ts"
 import { momentToStrike, strikePublishers, strikeServer } from "./outages.ts"
 import { lastLook, observe, Reader } from "./reader.ts"
 import { Broken, type Run } from "./run.ts"
@@ -45,9 +44,10 @@ export const partition: Scenario = async (stage) => {
   for (let outage = 0; outage < extent.outages; outage++) {
     await momentToStrike(run, chance)
     const mirror = chance.one(mirrors)
-    const what = outage === 0 ? "partition" : chance.one(["partition", "mirror", "server", "publishers"])
+    const what =
+      outage === 0 ? "partition" : chance.one(["partition", "mirror", "mirror", "server", "publishers"])
     if (what === "partition" && mirror.isCut) mirror.heal()
-    else if (what === "partition") mirror.cut(chance.one<Fault>(cuts))
+    else if (what === "partition") mirror.cut({ fault: chance.one(faults), sides: chance.one(sides) })
     else if (what === "mirror") await restart(mirror, chance.happens(0.3))
     else if (what === "server") await strikeServer(run, chance.of(`server ${outage}`), chance.one([a, b]))
     else await strikePublishers(run, chance, shippers)
@@ -100,7 +100,7 @@ export const evt002: Scenario = async (stage) => {
   await converged(run, pair)
   await expectAt(b, first)
 
-  for (const mirror of mirrors) mirror.cut({ kind: "refuse" })
+  for (const mirror of mirrors) mirror.cut({ fault: { kind: "refuse" }, sides: ["from", "to"] })
   await publishEvent(stage, a, second)
   await publishEvent(stage, b, third)
   await b.kill()
@@ -140,7 +140,9 @@ interface Pair {
   readonly mirrors: readonly [Mirror, Mirror]
 }
 
-const cuts = [{ kind: "refuse" }, { kind: "swallow-answer" }] as const satisfies ReadonlyArray<Fault>
+const faults: readonly [Cut["fault"], Cut["fault"]] = [{ kind: "refuse" }, { kind: "swallow-answer" }]
+
+const sides: readonly [Cut["sides"], ...ReadonlyArray<Cut["sides"]>] = [["from", "to"], ["from"], ["to"]]
 
 const startPair = async (stage: Stage): Promise<Pair> => {
   const limits = { queueEventsMax: 65_536 }
