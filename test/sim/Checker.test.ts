@@ -1029,6 +1029,8 @@ describe("JSON", () => {
           }
           if (mutated.includes("payload") || mutated.includes("__proto__")) return
           expect(plain(readJson(mutated))).toEqual(expected)
+          // Printed by JavaScript, a number beyond its range would be null.
+          if (/e\+?\d{3}/i.test(mutated)) return
           expect(JSON.parse(canonicalJson(mutated))).toEqual(JSON.parse(JSON.stringify(expected)))
         }
       )
