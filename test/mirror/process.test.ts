@@ -190,7 +190,7 @@ describe("the command", () => {
       [[`--from=${service.url}`, `--to=${other.url}/elsewhere`], 1, "is not Sekali"],
       [[...both, `--state=${notes}`], 1, `is no cursor of a mirror, and is left alone. (--state ${notes})`],
       [[...both, `--state=${folder}`], 1, `The file ${folder} cannot be read`],
-      [[...both, `--state=${locked}/cursor.json`], 1, `The file ${locked}/cursor.json cannot be written`]
+      [[...both, `--state=${locked}/cursor.json`], 1, `The file ${locked}/cursor.json cannot be read`]
     ]
     const told = cases.map(async ([words, code, sentence]) => {
       const ended = await run(["mirror", ...words], { environment: { XDG_STATE_HOME: folder } })
