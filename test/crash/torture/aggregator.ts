@@ -52,6 +52,7 @@ export class Aggregator {
   /** Starts a process, and waits until it answers, or is killed before. */
   async start(): Promise<void> {
     const run = this.#run
+    run.goesOn()
     const name = `${this.name}#${++this.#starts}`
     const { queueEventsMax } = this.#limits
     const service = launch({

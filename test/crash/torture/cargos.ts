@@ -35,9 +35,9 @@ export const growWhileRough = async (run: Run, cargos: ReadonlyArray<Cargo>): Pr
   const chance = run.chance.of("growth")
   const logs = cargos.flatMap(({ files }) => files).filter(({ format }) => format === "lines")
   const answers = () => run.counted("answers to publish")
-  while (!run.isCalm && !run.isOver) {
+  while (!run.isCalm) {
     const before = answers()
-    await run.until("an answer to publish", () => run.isCalm || run.isOver || answers() > before)
+    await run.until("an answer to publish", () => run.isCalm || answers() > before)
     for (const log of logs) log.grow(chance.between(1, 20))
   }
 }

@@ -65,6 +65,8 @@ export class Fronts {
     )
     const front = new Front(proxy, recorder, rough)
     this.#open.add(front)
+    if (run.isOver) await front.close()
+    run.goesOn()
     return front
   }
 

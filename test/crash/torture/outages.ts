@@ -21,11 +21,11 @@ export const strikeServer = async (run: Run, chance: Chance, aggregator: Aggrega
   await aggregator.kill()
   await run.pause(chance.one([0, 0, 100, 1000]))
   if (chance.happens(0.3)) {
-    const starting = aggregator.start()
-    await run.pause(chance.between(0, 1000))
-    await aggregator.kill()
-    await starting
-    run.count("kills of a server that starts")
+    const killing = run.pause(chance.between(0, 1000)).then(() => {
+      if (aggregator.serving === undefined) run.count("kills of a server that starts")
+      return aggregator.kill()
+    })
+    await Promise.all([aggregator.start(), killing])
   }
   await aggregator.start()
 }

@@ -165,8 +165,8 @@ const converged = async (run: Run, { a, b }: Pair): Promise<void> => {
     for (;;) {
       const entries = () => a.history.entries.length + b.history.entries.length
       const before = entries()
-      if (run.isOver || (await areEqual())) return
-      await run.until("a mirror that asks", () => run.isOver || entries() > before)
+      if (await areEqual()) return
+      await run.until("a mirror that asks", () => entries() > before)
     }
   }
   await run.within("an equal set of events", asking())

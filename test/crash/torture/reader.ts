@@ -55,7 +55,7 @@ export class Reader {
     const chance = run.chance.of(this.name)
     const front = await this.#fronts.open(this.aggregator, this.name)
     const limit = chance.one([10, 100, 1000])
-    while (!run.isOver) {
+    for (;;) {
       const wasLast = isLast()
       const answer = await ask(run, front, `/events?after=${this.#after}&limit=${limit}`)
       if (answer?.status === 200) {
@@ -87,7 +87,7 @@ export const observe = async (
 ): Promise<void> => {
   const chance = run.chance.of(name)
   const front = await fronts.open(aggregator, name)
-  while (!run.isCalm && !run.isOver) {
+  while (!run.isCalm) {
     const { topic, event_id, offset } = reader.seen[chance.between(0, reader.seen.length - 1)] ?? {
       topic: "none",
       event_id: "none",

@@ -46,7 +46,6 @@ export class Run {
   readonly #startedAt = performance.now()
   #failure: Error | undefined
   #isCalm = false
-  #isOver = false
 
   constructor(chance: Chance, folder: string) {
     this.chance = chance
@@ -81,21 +80,20 @@ export class Run {
     this.happened()
   }
 
-  /** Whether nothing more is to be begun. */
+  /** Whether it has ended, and nothing more is to be begun. */
   get isOver(): boolean {
-    return this.#isOver || this.#failure !== undefined
+    return this.#failure !== undefined
   }
 
-  /** Ends whatever goes on by itself. */
-  end(): void {
-    this.#isOver = true
-    this.happened()
-  }
-
-  /** Ends the run for a reason; everyone who waits fails with the first one. */
+  /** Ends the run for a reason: whoever waits, or would begin something, fails with the first one. */
   fail(error: unknown): void {
     this.#failure ??= error instanceof Error ? error : new Error(String(error))
     this.happened()
+  }
+
+  /** To be asked before something is begun that would outlive the run: fails if it has ended. */
+  goesOn(): void {
+    if (this.#failure !== undefined) throw this.#failure
   }
 
   /** Something has happened: whoever waits looks again. */
@@ -136,14 +134,13 @@ export class Run {
     return promise
   }
 
-  /** A pause that is part of the plan. It ends early with the run, or when `isOver` says so. */
+  /** A pause that is part of the plan. It ends early when `isOver` says so. */
   async pause(millis: number, isOver: () => boolean = () => false): Promise<void> {
     let hasPassed = false
     const timer = setTimeout(() => {
       hasPassed = true
       this.happened()
     }, millis)
-    const isEnd = () => hasPassed || this.isOver || isOver()
-    await this.until("the end of a pause", isEnd).finally(() => clearTimeout(timer))
+    await this.until("the end of a pause", () => hasPassed || isOver()).finally(() => clearTimeout(timer))
   }
 }

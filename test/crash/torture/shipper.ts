@@ -47,7 +47,7 @@ export class Shipper {
   /** Ships again and again, until the faults stop. */
   async shipWhileRough(): Promise<void> {
     const { files } = this.cargo
-    while (!this.#run.isCalm && !this.#run.isOver) {
+    while (!this.#run.isCalm) {
       const chance = this.#chance
       const file = files[chance.between(0, files.length - 1)]
       if (file === undefined) return

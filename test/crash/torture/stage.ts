@@ -87,12 +87,16 @@ export class Stage {
 
   /** Ends whatever goes on. */
   async clear(): Promise<void> {
-    this.run.end()
-    await Promise.all([cleanUp(), endCommands()])
+    this.run.fail(new Error("the run is over"))
+    await endProcesses()
     await this.fronts.close()
     await Promise.all(this.#actors)
+    // What was being started when the run ended.
+    await endProcesses()
   }
 }
+
+const endProcesses = () => Promise.all([cleanUp(), endCommands()])
 
 /** Plays a scenario with this seed. `onRun` is told of the run as it begins. */
 export const play = async (
@@ -113,6 +117,7 @@ export const play = async (
     verify = await scenario(stage)
   } catch (error) {
     const { message } = error as Error
+    run.fail(error)
     run.tell(`the run fails: ${(error as Error).stack ?? message}`)
     outcome = error instanceof Stuck ? "stuck" : "exhausted"
     waiting = [message]
