@@ -6,6 +6,8 @@ const common = { testTimeout: 60_000, hookTimeout: 60_000 }
 // The simulator's tests see a simulated database driver, all others the real one.
 export default defineConfig({
   test: {
+    // Most tests wait for processes and disks; a core kept free for the runner itself would stand idle.
+    maxWorkers: "100%",
     projects: [
       {
         test: {

@@ -29,9 +29,9 @@ export interface ServerHost {
   readonly process: SimProcess
 }
 
-/** `HttpServer`, and the platform services that an HTTP API asks for, at an address of the simulated network. */
+/** `HttpServer` at an address of the simulated network. */
 export const layerHttpServer = (host: ServerHost, address: string) =>
-  Layer.merge(Layer.succeed(HttpServer.HttpServer, makeServer(host, address)), HttpServer.layerContext)
+  Layer.succeed(HttpServer.HttpServer, makeServer(host, address))
 
 /** The server alone. The address is `host:port`. */
 export const makeServer = (host: ServerHost, address: string): HttpServer.HttpServer => {

@@ -180,7 +180,7 @@ const submission = (publisher: number): fc.Arbitrary<PlannedSubmission> =>
       pauseMillis
     }))
 
-const publisher = (index: number, submissionsMax = 8): fc.Arbitrary<PlannedPublisher> =>
+const publisher = (index: number, submissionsMax = 7): fc.Arbitrary<PlannedPublisher> =>
   fc.record({
     submissions: fc.array(submission(index), { minLength: 1, maxLength: submissionsMax }),
     attemptsMax: fc.constantFrom(0, 0, 0, 1, 3)
@@ -265,26 +265,26 @@ const mirrored = (peers: number) =>
 /** Plans of about fifty operations. */
 export const planArbitrary: fc.Arbitrary<Plan> = fc
   .record({
-    publishers: fc.integer({ min: 1, max: 4 }),
-    readers: fc.array(reader, { maxLength: 3 }),
+    publishers: fc.integer({ min: 1, max: 3 }),
+    readers: fc.array(reader, { maxLength: 2 }),
     observers: fc.array(
       fc.record({
         calls: fc.array(fc.constantFrom("stats", "topics", "conflicts", "lookup", "newest", "lines"), {
           minLength: 1,
-          maxLength: 16
+          maxLength: 10
         }),
         pauseMillis: fc.constantFrom(1, 5, 20, 100, 400),
         patienceMillis: patience
       }),
-      { maxLength: 3 }
+      { maxLength: 2 }
     ),
     outages: fc.array(fc.oneof({ weight: 2, arbitrary: outage }, { weight: 1, arbitrary: killThenCut }), {
-      maxLength: 3
+      maxLength: 2
     }),
     lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "none", "none"),
     limits,
     exchange: fc.oneof(
-      { weight: 18, arbitrary: noPeers },
+      { weight: 38, arbitrary: noPeers },
       { weight: 1, arbitrary: mirrored(1) },
       { weight: 1, arbitrary: mirrored(2) }
     )

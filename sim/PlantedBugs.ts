@@ -30,12 +30,7 @@ const commitStatement = `yield* connection.execute("COMMIT", [], undefined)`
 const checkpointAtOpen = `    yield* sql\`PRAGMA temp_store = MEMORY\`
     yield* checkpoint(sql)
 `
-const readAlone = `      Effect.scoped(
-        Effect.flatMap(sql.reserve, (connection) =>
-          body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
-        )
-      )
-    ).pipe(Effect.catchAllCause(failure), alone)`
+const readAlone = "Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)"
 const appendToStore = "Effect.exit(store.append(events))"
 const storeAppend = "write((sql) => append(sql, events, now))"
 const settleEvents = "          events -= submission.events.length\n"
@@ -68,10 +63,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       change(
         connection,
         readAlone,
-        `      Effect.flatMap(Effect.scoped(sql.reserve), (connection) =>
-          body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
-        )
-    ).pipe(Effect.catchAllCause(failure))`
+        "Effect.flatMap(alone(current), (sql) => body(sql)).pipe(Effect.catchAllCause(failure))"
       )
     ]
   },
@@ -342,18 +334,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         connection,
-        "      yield* prepare(name, sql)\n",
-        `      yield* prepare(name, sql)
-      yield* Effect.scoped(Effect.map(sql.reserve, (raw) => { Object.assign(sql, { raw }) }))
-`
-      ),
-      change(
-        connection,
         readAlone,
-        `      body(sql).pipe(
-        Effect.provideService(SqlClient.TransactionConnection, [(sql as unknown as { raw: never }).raw, 0])
-      )
-    ).pipe(Effect.catchAllCause(failure))`
+        "Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure))"
       )
     ]
   },

@@ -23,6 +23,8 @@ export interface Problem {
   readonly members?: Readonly<Record<string, number | string>>
   /** When to try again, in whole seconds; sent as `Retry-After`. */
   readonly retryAfterSeconds?: number
+  /** Further headers of the answer. */
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 const unavailable = (type: string, title: string, detail: string, retryAfterSeconds: number): Problem => ({
@@ -144,7 +146,8 @@ export class MethodNotAllowed extends Data.TaggedError("MethodNotAllowed")<{
       status: 405,
       type: "method-not-allowed",
       title: "Method not allowed",
-      detail: `${this.method} is not allowed here; allowed: ${this.allowed.join(", ")}.`
+      detail: `${this.method} is not allowed here; allowed: ${this.allowed.join(", ")}.`,
+      headers: { allow: this.allowed.join(", ") }
     }
   }
 }

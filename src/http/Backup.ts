@@ -2,11 +2,11 @@
  * `GET /backup`: the whole store as one file. It is copied first and sent then, so that its length is known, and a
  * client that is cut off notices.
  */
-import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
+import { HttpServerResponse } from "@effect/platform"
 import { Effect } from "effect"
 import { Backups, backupName } from "../store/Backups.ts"
-import { Api, backupContentType } from "./Api.ts"
-import { answered } from "./Problems.ts"
+import { backupContentType } from "./Api.ts"
+import { handlersOf } from "./Routes.ts"
 
 const backup = Effect.gen(function* () {
   const { take } = yield* Backups
@@ -24,13 +24,12 @@ const backup = Effect.gen(function* () {
 })
 
 /** The handlers of the group `backup`. */
-export const layer = HttpApiBuilder.group(Api, "backup", (handlers) =>
-  handlers.handle("backup", ({ request }) =>
+export const handlers = handlersOf("backup", {
+  backup: ({ request }) =>
     // Who asks for the headers alone does not want a copy made.
     request.method === "HEAD"
       ? Effect.succeed(
           HttpServerResponse.empty({ status: 200, headers: { "content-type": backupContentType } })
         )
-      : answered(backup)
-  )
-)
+      : backup
+})

@@ -1,13 +1,12 @@
 /**
  * Health checks: `live` says that the process serves, `ready` that it can store events.
  */
-import { HttpApiBuilder } from "@effect/platform"
 import { Effect, Option } from "effect"
 import { Draining } from "../domain/Errors.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { EventStore } from "../store/EventStore.ts"
-import { Api } from "./Api.ts"
 import { problemResponse } from "./Problems.ts"
+import { handlersOf } from "./Routes.ts"
 
 const ready = Effect.gen(function* () {
   const intake = yield* Intake
@@ -19,11 +18,9 @@ const ready = Effect.gen(function* () {
 })
 
 /** The handlers of the group `health`. */
-export const layer = HttpApiBuilder.group(Api, "health", (handlers) =>
-  handlers
-    .handle("live", () => Effect.succeed({ status: "live" as const }))
-    .handle("ready", () =>
-      // A check that fails is an answer to who asked, not a refusal to take note of.
-      Effect.catchAll(ready, ({ problem }) => problemResponse(problem))
-    )
-)
+export const handlers = handlersOf("health", {
+  live: () => Effect.succeed({ status: "live" as const }),
+  ready: () =>
+    // A check that fails is an answer to who asked, not a refusal to take note of.
+    Effect.catchAll(ready, ({ problem }) => problemResponse(problem))
+})

@@ -20,8 +20,7 @@ export const problemMembers = (problem: Problem, instance: string): Record<strin
 
 /** The answer to a problem with the request that is being handled. */
 export const problemResponse = (
-  problem: Problem,
-  headers: Readonly<Record<string, string>> = {}
+  problem: Problem
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest> =>
   Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
     const path = request.originalUrl.split("?", 1)[0] ?? request.originalUrl
@@ -29,7 +28,7 @@ export const problemResponse = (
     return HttpServerResponse.text(JSON.stringify(problemMembers(problem, path)), {
       status: problem.status,
       contentType: "application/problem+json",
-      headers: { ...headers, ...(retry === undefined ? {} : { "retry-after": String(retry) }) }
+      headers: { ...problem.headers, ...(retry === undefined ? {} : { "retry-after": String(retry) }) }
     })
   })
 

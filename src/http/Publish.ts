@@ -2,17 +2,17 @@
  * `POST /publish`: decode, check, offer, wait for the commit, answer. The answer leaves after the commit or not at all
  * (G1), and tells each event's outcome (G8).
  */
-import { HttpApiBuilder, type HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { type HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Deferred, Effect } from "effect"
 import { Settings } from "../Config.ts"
 import { WaitedTooLong } from "../domain/Errors.ts"
 import type { Outcome } from "../domain/Event.ts"
 import { Intake } from "../pipeline/Intake.ts"
-import { Api, attemptHeader } from "./Api.ts"
+import { attemptHeader } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
 import { readBody } from "./Body.ts"
 import { decodeBody } from "./Decoding.ts"
-import { answered } from "./Problems.ts"
+import { handlersOf } from "./Routes.ts"
 
 const wantsMinimal = (prefer: string | undefined): boolean =>
   prefer !== undefined && /(^|[,;\s])return\s*=\s*"?minimal"?\s*($|[,;])/i.test(prefer)
@@ -54,6 +54,4 @@ export const publish = (request: HttpServerRequest.HttpServerRequest) =>
   }).pipe(Effect.scoped)
 
 /** The handlers of the group `publishing`. */
-export const layer = HttpApiBuilder.group(Api, "publishing", (handlers) =>
-  handlers.handleRaw("publish", ({ request }) => answered(publish(request)))
-)
+export const handlers = handlersOf("publishing", { publish: ({ request }) => publish(request) })

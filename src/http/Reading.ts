@@ -1,16 +1,16 @@
 /**
  * The handlers that read: events, the books, topics, conflicts. Each answer is one committed state of the store.
  */
-import { HttpApiBuilder, HttpServerResponse } from "@effect/platform"
+import { HttpServerResponse } from "@effect/platform"
 import { Clock, Effect } from "effect"
 import { NotFound } from "../domain/Errors.ts"
 import { isoTime } from "../domain/Timestamp.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { EventStore } from "../store/EventStore.ts"
-import { Api, limitDefault } from "./Api.ts"
+import { limitDefault } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
 import { eventJson, eventsPage, eventsStream } from "./Events.ts"
-import { answered } from "./Problems.ts"
+import { handlersOf } from "./Routes.ts"
 
 const wantsLines = (accept: string | undefined): boolean =>
   accept?.toLowerCase().includes("application/x-ndjson") ?? false
@@ -100,20 +100,14 @@ const conflicts = (page: { readonly after: number | undefined; readonly limit: n
     }
   })
 
-/** The handlers of the group `reading`. */
-export const layer = HttpApiBuilder.group(Api, "reading", (handlers) =>
-  Effect.map(Clock.currentTimeNanos, (startedAt) =>
-    handlers
-      .handle("events", ({ request, urlParams }) =>
-        answered(wantsLines(request.headers["accept"]) ? eventsStream(urlParams) : eventsPage(urlParams))
-      )
-      .handle("event", ({ path }) => answered(known(path.topic, path.event_id)))
-      .handle("conflicts", ({ urlParams }) =>
-        answered(conflicts({ after: urlParams.after, limit: urlParams.limit ?? limitDefault }))
-      )
-      .handle("stats", () => answered(stats(startedAt)))
-      .handle("topics", ({ urlParams }) =>
-        answered(topics({ after: urlParams.after, limit: urlParams.limit ?? limitDefault }))
-      )
-  )
-)
+/** The handlers of the group `reading`, of a service that has begun to serve at this time of the monotonic clock. */
+export const handlers = (startedAt: bigint) =>
+  handlersOf("reading", {
+    events: ({ request, urlParams }) =>
+      wantsLines(request.headers["accept"]) ? eventsStream(urlParams) : eventsPage(urlParams),
+    event: ({ path }) => known(path.topic, path.event_id),
+    conflicts: ({ urlParams }) =>
+      conflicts({ after: urlParams.after, limit: urlParams.limit ?? limitDefault }),
+    stats: () => stats(startedAt),
+    topics: ({ urlParams }) => topics({ after: urlParams.after, limit: urlParams.limit ?? limitDefault })
+  })

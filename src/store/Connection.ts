@@ -20,6 +20,7 @@ import { StoreDamaged, type StoreError, StoreRefused, StoreUnavailable } from ".
 import { isoTime } from "../domain/Timestamp.ts"
 import { Database } from "./Database.ts"
 import { beginIfRestored, type Epoch } from "./Epoch.ts"
+import { held } from "./HeldClient.ts"
 import {
   applicationId,
   latestMigration,
@@ -209,8 +210,10 @@ const prepare = (name: string, sql: SqlClient.SqlClient) =>
     const begun = yield* transaction(sql, (sql) =>
       Effect.gen(function* () {
         if (known === 0) yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
-        yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
-        yield* checkSchema(name, sql)
+        if (known < latestMigration) {
+          yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
+          yield* checkSchema(name, sql)
+        }
         yield* sql`UPDATE store SET opened = opened + 1`
         return yield* beginIfRestored(name, sql)
       })
@@ -279,7 +282,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
   const connectAndPrepare = Effect.gen(function* () {
     const scope = yield* Scope.make()
     const attempt = Effect.gen(function* () {
-      const sql = yield* Scope.extend(connect, scope)
+      const sql = yield* held(yield* Scope.extend(connect, scope))
       yield* prepare(name, sql)
       session = { sql, scope }
       return sql
@@ -347,13 +350,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scop
     Effect.uninterruptible(besides.withPermits(1)(Effect.flatMap(alone(current), use)))
 
   const read: Connection["read"] = (body) =>
-    Effect.flatMap(current, (sql) =>
-      Effect.scoped(
-        Effect.flatMap(sql.reserve, (connection) =>
-          body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
-        )
-      )
-    ).pipe(Effect.catchAllCause(failure), alone)
+    Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)
 
   /** Runs what writes, takes note of how that went, and leaves no transaction open. */
   const writing = <A>(body: Statements<A>) =>

@@ -2,6 +2,7 @@
  * One run of the sample service: publishers that retry until they are answered, crashes among them, and at the
  * end a look at what the disk holds.
  */
+import { HttpServer } from "@effect/platform"
 import { Data, Effect, Layer, Schedule } from "effect"
 import type { Choices } from "../../sim/Choices.ts"
 import { type DiskFaults, noDiskFaults } from "../../sim/Disk.ts"
@@ -116,7 +117,11 @@ export const run = (options: ScenarioOptions): ScenarioResult =>
 
 export const startServer = (world: World, flaw: Flaw): Process =>
   world.start("server", (process) =>
-    serve(flaw, Layer.merge(database("sample.db"), world.layerHttpServer(process, address)), launch)
+    serve(
+      flaw,
+      Layer.mergeAll(database("sample.db"), world.layerHttpServer(process, address), HttpServer.layerContext),
+      launch
+    )
   )
 
 class NotYet extends Data.TaggedError("NotYet")<{ readonly answer: Answer }> {}

@@ -39,13 +39,6 @@ const controlled = (
             control(call[0], connection.execute(...call))
         }))
         return new Proxy(client, {
-          apply: (target, self, [text, ...rest]: [TemplateStringsArray]): unknown =>
-            text[0] === "ROLLBACK" || text[0] === "BEGIN"
-              ? control(
-                  text[0],
-                  Effect.suspend(() => target(text, ...rest))
-                )
-              : Reflect.apply(target, self, [text, ...rest]),
           get: (target, name, receiver): unknown => {
             if (name === "reserve") return reserve
             if (name !== "backup") return Reflect.get(target, name, receiver)
