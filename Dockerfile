@@ -16,7 +16,7 @@ RUN npm ci --omit=dev
 # What is built: the compiler needs no package's install script.
 FROM base AS build
 RUN npm ci --ignore-scripts
-COPY tsconfig.json tsconfig.build.json ./
+COPY build.mjs tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN npm run build
 

@@ -16,7 +16,8 @@ export default function setup(): void {
   const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" }).map((name) =>
     join(root, "src", name)
   )
-  const inputs = [...sources, join(root, "tsconfig.json"), join(root, "tsconfig.build.json")]
+  const settings = ["build.mjs", "tsconfig.json", "tsconfig.build.json"].map((name) => join(root, name))
+  const inputs = [...sources, ...settings]
   if (changedAt(join(root, "dist", "main.js")) > Math.max(...inputs.map(changedAt))) return
   // Types that are wrong stop `npm test` before this, and are no reason not to run the tests of what was emitted.
   spawnSync("npm", ["run", "--silent", "build"], { cwd: root, stdio: "inherit" })
