@@ -75,14 +75,21 @@ const failed = (
   return [Cause.pretty(cause), exitCodes.failed]
 }
 
+/** Runs the command line, says why if it fails, and gives its exit code. */
+export const commandLine = (words: ReadonlyArray<string>): Effect.Effect<number> =>
+  Effect.map(Effect.exit(run(words)), (exit) => {
+    if (Exit.isSuccess(exit)) return exit.value
+    const [sentence, code] = failed(exit.cause, words)
+    process.stderr.write(`sekali: ${sentence}\n`)
+    return code
+  })
+
 /** Runs the command line, and ends the process with its exit code. */
 export const main = (words: ReadonlyArray<string>): void => {
   // Whoever reads what is printed may go away; that is no reason to fail.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})
-  Effect.runFork(run(words)).addObserver((exit) => {
-    const [sentence, code] = Exit.isSuccess(exit) ? ["", exit.value] : failed(exit.cause, words)
-    if (sentence !== "") process.stderr.write(`sekali: ${sentence}\n`)
+  Effect.runPromise(commandLine(words)).then((code) => {
     // Not before all is written.
     process.stdout.write("", () => process.stderr.write("", () => process.exit(code)))
   })

@@ -11,29 +11,20 @@ import {
   rmSync,
   writeFileSync
 } from "node:fs"
-import { createServer, type RequestListener, type Server } from "node:http"
-import type { AddressInfo } from "node:net"
+import type { RequestListener } from "node:http"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
+import { answering, closeAnswering } from "../support/answering.ts"
 import { allEvents, eventNumber, eventNumbers, keyOf, publish } from "../support/client.ts"
 import { endCommands, run, start } from "../support/command.ts"
+import { runHere } from "../support/commandline.ts"
 import { cleanUp, type Serving, serve, temporaryFolder } from "../support/process.ts"
-
-const servers: Array<Server> = []
 
 afterEach(async () => {
   await endCommands()
   await cleanUp()
-  for (const server of servers.splice(0)) server.close().closeAllConnections()
+  closeAnswering()
 })
-
-/** A service that answers in its own way. */
-const answering = async (listener: RequestListener): Promise<string> => {
-  const server = createServer(listener)
-  servers.push(server)
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
 
 /** A service with so many events. */
 const serveEvents = async (database: string, count: number): Promise<Serving> => {
@@ -56,7 +47,7 @@ const eventsIn = async (database: string): Promise<ReadonlyArray<string>> => {
 }
 
 const expectSound = async (file: string, ...sentences: ReadonlyArray<RegExp>) => {
-  const { code, stdout, stderr } = await run(["check", file])
+  const { code, stdout, stderr } = await runHere(["check", file])
   expect({ code, stderr }, stdout).toEqual({ code: 0, stderr: "" })
   const lines = stdout.trimEnd().split("\n")
   expect(lines.at(-1)).toBe(`${file} is sound.`)
@@ -107,11 +98,11 @@ describe("a backup of a service", () => {
     const service = await serveEvents(join(folder, "sekali.db"), 10)
     const file = join(folder, "backup.db")
     writeFileSync(file, "a shopping list")
-    const refused = await run(["backup", file], { url: service.url })
+    const refused = await runHere(["backup", file], { url: service.url })
     expect(refused).toMatchObject({ code: 1, stdout: "" })
     expect(refused.stderr).toMatch(/^sekali: .*backup\.db is there already: --overwrite replaces it/)
     expect(readFileSync(file, "utf8")).toBe("a shopping list")
-    expect((await run(["backup", "--overwrite", file], { url: service.url })).code).toBe(0)
+    expect((await runHere(["backup", "--overwrite", file], { url: service.url })).code).toBe(0)
     expect(await eventsIn(file)).toHaveLength(10)
   })
 
@@ -123,7 +114,9 @@ describe("a backup of a service", () => {
     for (const name of others) writeFileSync(join(folder, name), "a shopping list")
     const made: Array<string> = []
     for (let n = 0; n < 3; n++) {
-      const { code, stdout } = await run(["backup", "--keep", "2", backups], { url: service.url })
+      const { code, stdout } = await runHere(["backup", "--keep", "2", backups], {
+        url: service.url
+      })
       expect(code).toBe(0)
       const [path = "", ...more] = stdout.split("\n").map((line) => line.split(": ", 1)[0] ?? "")
       made.push(path)
@@ -183,9 +176,8 @@ describe("a backup that cannot be fetched", () => {
     const folder = temporaryFolder()
     const file = join(folder, "backup.db")
     writeFileSync(file, "the backup before")
-    const { code, stdout, stderr } = await run(["backup", "--overwrite", file], {
-      url: await answering(listener)
-    })
+    const { url } = await answering(listener)
+    const { code, stdout, stderr } = await runHere(["backup", "--overwrite", file], { url })
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" })
     expect(stderr).toMatch(sentence)
     expect(stderr.trimEnd().split("\n")).toHaveLength(1)
@@ -198,7 +190,7 @@ describe("a backup that cannot be fetched", () => {
     async (signal, code) => {
       const folder = temporaryFolder()
       const file = join(folder, "backup.db")
-      const url = await answering((_request, response) => {
+      const { url } = await answering((_request, response) => {
         response.writeHead(200, { "content-type": type, "content-length": 100_000 })
         response.write("x".repeat(50_000))
       })
@@ -228,7 +220,7 @@ describe("a database that no service holds", () => {
     expect(await eventsIn(file)).toEqual(eventNumbers(100).map(keyOf))
 
     // As the setting of a service names it; and never in its own place.
-    const itself = await run(["backup", "--overwrite", "--database", `file:${database}`, database])
+    const itself = await runHere(["backup", "--overwrite", "--database", `file:${database}`, database])
     expect(itself.code).toBe(1)
     expect(itself.stderr).toMatch(/sekali\.db is the database itself; /)
     expect(readFileSync(database)).toEqual(bytes)
@@ -242,7 +234,7 @@ describe("a database that no service holds", () => {
       ["check", database],
       ["backup", "--database", database, join(folder, "backup.db")]
     ]) {
-      const { code, stdout, stderr } = await run(words)
+      const { code, stdout, stderr } = await runHere(words)
       expect({ code, stdout }).toEqual({ code: 1, stdout: "" })
       expect(stderr).toMatch(/^sekali: The database .*sekali\.db is in use by another process\./)
     }
@@ -266,10 +258,10 @@ describe("a database that no service holds", () => {
     expect(readFileSync(damaged)).toEqual(bytes)
 
     writeFileSync(damaged, "a shopping list\n".repeat(1000))
-    expect((await run(["check", damaged])).stdout).toMatch(
+    expect((await runHere(["check", damaged])).stdout).toMatch(
       /^FAULT {2}The database .* is not a SQLite database/m
     )
-    const missing = await run(["check", join(folder, "missing.db")])
+    const missing = await runHere(["check", join(folder, "missing.db")])
     expect(missing).toMatchObject({ code: 1, stdout: "" })
     expect(missing.stderr).toMatch(/^sekali: The database .*missing\.db is not there\.\n$/)
     expect(readdirSync(folder).sort()).toEqual(["damaged.db", "sekali.db"])

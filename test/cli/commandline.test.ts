@@ -5,8 +5,10 @@ import { spawnSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
+import { nobody } from "../support/answering.ts"
 import { eventNumbers, publish, stats } from "../support/client.ts"
 import { endCommands, run } from "../support/command.ts"
+import { runHere } from "../support/commandline.ts"
 import { cleanUp, mainPath, serve, temporaryFolder } from "../support/process.ts"
 
 afterEach(async () => {
@@ -25,7 +27,7 @@ describe("help", () => {
     expect(stdout).toMatch(new RegExp(`^sekali ${version.replaceAll(".", "\\.")}: `))
     expect(stdout).toMatch(/\nExamples\n {2}sekali /)
     expect(stdout).toMatch(/\nExit codes\n {2}0 /)
-    expect(await run(["-h"])).toEqual({ code: 0, signal: null, stdout, stderr: "" })
+    expect(await runHere(["-h"])).toEqual({ code: 0, signal: null, stdout, stderr: "" })
     for (const command of commands) expect(stdout).toMatch(new RegExp(`\n {2}sekali ${command} {2,}\\S`))
   })
 
@@ -46,20 +48,19 @@ describe("help", () => {
       check: ["<FILE>"]
     })
   )("has a page for %s, with its options and examples", async (command, options) => {
-    const { code, stdout, stderr } = await run([command, "--help"])
+    const { code, stdout, stderr } = await runHere([command, "--help"])
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
     expect(stdout).toMatch(new RegExp(`^sekali ${command}: .*\n\nUsage\n {2}sekali ${command}`))
     expect(stdout).toMatch(new RegExp(`\nExamples\n(.*\n)* {2}.*sekali ${command}`))
     for (const option of options) expect(stdout).toMatch(new RegExp(`\n {2}${option} +\\S`))
     expect(stdout).not.toContain("\u001b")
     // Also where other words stand before it.
-    expect((await run([command, "--bogus", "-h"])).stdout).toBe(stdout)
+    expect((await runHere([command, "--bogus", "-h"])).stdout).toBe(stdout)
   })
 
   it("is not needed to know the version", async () => {
-    for (const word of ["--version", "-v"]) {
-      expect(await run([word])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" })
-    }
+    expect(await run(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" })
+    expect(await runHere(["-v"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" })
   })
 
   it("is no reason to fail if nobody reads it", () => {
@@ -106,7 +107,7 @@ describe("a command line that is wrong", () => {
     ["serve now", '"now" is one argument too many: sekali serve', "serve "],
     ["serve --port 1", /^Unknown option '--port'/, "serve "]
   ])("is: sekali %s", async (words, sentence, help = "") => {
-    const { code, stdout, stderr } = await run(words === "" ? [] : words.split(" "))
+    const { code, stdout, stderr } = await runHere(words === "" ? [] : words.split(" "))
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" })
     const lines = stderr.split("\n")
     expect(lines).toEqual([expect.stringMatching(/^sekali: /), `Try: sekali ${help}--help`, ""])
@@ -115,14 +116,22 @@ describe("a command line that is wrong", () => {
     else expect(said).toMatch(sentence)
   })
 
+  it("ends a process of its own as well", async () => {
+    for (const words of [[], ["publish", "--topc", "a"], ["backup"]]) {
+      const ended = await run(words)
+      expect(ended.code).toBe(2)
+      expect(ended).toEqual(await runHere(words))
+    }
+  })
+
   it("is also one whose variable is wrong", async () => {
-    const { code, stderr } = await run(["stats"], { url: "ftp://example.org" })
+    const { code, stderr } = await runHere(["stats"], { url: "ftp://example.org" })
     expect(code).toBe(2)
     expect(stderr).toMatch(/^sekali: --url \(or SEKALI_URL\) is "ftp:\/\/example\.org", but must be an http/)
   })
 
   it("is none where a file has the name of an option or a command", async () => {
-    const { code, stderr } = await run(["publish", "--", "--topic", "stats", "-h"], {
+    const { code, stderr } = await runHere(["publish", "--", "--topic", "stats", "-h"], {
       url: "http://127.0.0.1:9"
     })
     expect(code).toBe(1)
@@ -143,7 +152,7 @@ describe("stats", () => {
     expect(stdout).toMatch(/^topics +10\n {2}topic-0\n {2}topic-1\n/m)
 
     // An address may have a slash at its end; the option comes before the variable.
-    const json = await run(["stats", "--json", "--url", `${url}/`], { url: "http://127.0.0.1:9" })
+    const json = await runHere(["stats", "--json", "--url", `${url}/`], { url: "http://127.0.0.1:9" })
     expect(json).toMatchObject({ code: 0, stderr: "" })
     expect(json.stdout).toMatch(/^\{.*\}\n$/)
     const { uptime: _, ...books } = JSON.parse(json.stdout) as Record<string, unknown>
@@ -151,13 +160,9 @@ describe("stats", () => {
   })
 
   it("fails where there is no service", async () => {
-    const service = await serve({ database: join(temporaryFolder(), "sekali.db") })
-    service.kill("SIGKILL")
-    await service.ended
-    const { code, stdout, stderr } = await run(["stats"], { url: service.url })
+    const { url, port } = await nobody()
+    const { code, stdout, stderr } = await runHere(["stats"], { url })
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" })
-    expect(stderr).toBe(
-      `sekali: ${service.url} cannot be reached: connect ECONNREFUSED 127.0.0.1:${service.port}.\n`
-    )
+    expect(stderr).toBe(`sekali: ${url} cannot be reached: connect ECONNREFUSED 127.0.0.1:${port}.\n`)
   })
 })

@@ -9,6 +9,7 @@ import { join } from "node:path"
 import { gzipSync } from "node:zlib"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import { endCommands, run, start } from "../support/command.ts"
+import { runHere } from "../support/commandline.ts"
 import { cleanUp, type Serving, serve, temporaryFolder } from "../support/process.ts"
 import { eventsOf, fileOf, logLines, storedLines } from "./logs.ts"
 
@@ -38,8 +39,12 @@ const fileWith = (name: string, content: string | Buffer): string => {
   return path
 }
 
-const publish = (words: ReadonlyArray<string>, input: string | Buffer = "") =>
-  run(["publish", "--topic", topic, ...words], { url: service.url, input })
+/** Publishes an input in a process of its own; files that are named, in this one. */
+const publish = (words: ReadonlyArray<string>, input?: string | Buffer) => {
+  const all = ["publish", "--topic", topic, ...words]
+  const { url } = service
+  return input === undefined ? runHere(all, { url }) : run(all, { url, input })
+}
 
 /** What the summary counts. */
 const summaryOf = (stderr: string) => {
@@ -78,7 +83,7 @@ describe("files", () => {
   it("are published line by line, in order, and once: again, grown, renamed, from a pipe", async () => {
     const lines = logLines(2500)
     const path = fileWith("app.log", fileOf(lines))
-    expect(await expectPublished([path], 2500, 0)).not.toContain("\u001b")
+    expect(await expectPublished([path], 2500, 0, "")).not.toContain("\u001b")
     expect(await storedLines(service.url, topic)).toEqual(lines)
     await expectPublished([path], 0, 2500)
 
@@ -98,7 +103,7 @@ describe("files", () => {
 
   it("are events with the host as their source and the time of reading", async () => {
     const before = Date.now()
-    await expectPublished([], 1, 0, "a line\n")
+    await expectPublished([fileWith("app.log", "a line\n")], 1, 0)
     const [event] = await eventsOf(service.url, topic)
     expect(event).toMatchObject({ source: hostname(), payload: { line: "a line" } })
     expect(event?.event_id).toMatch(/^[0-9a-f]{16}-0-[0-9a-f]{12}$/)
@@ -129,12 +134,8 @@ describe("files", () => {
   it("may hold anything", async () => {
     const long = "x".repeat(1500)
     const bytes = Buffer.from([0x61, 0xff, 0x00, 0x0a])
-    await expectPublished(
-      [],
-      4,
-      0,
-      Buffer.concat([Buffer.from(`\ufeff${long}\n\u0000\u001b[31m\r\n\n`), bytes])
-    )
+    const content = Buffer.concat([Buffer.from(`\ufeff${long}\n\u0000\u001b[31m\r\n\n`), bytes])
+    await expectPublished([fileWith("anything", content)], 4, 0)
     expect(await payloadsOf()).toEqual([
       { line: long },
       { line: "\u0000\u001b[31m" },
@@ -147,7 +148,7 @@ describe("files", () => {
   it("may be pipes", async () => {
     const path = fileWith("pipe", "")
     spawnSync("sh", ["-c", `rm ${path}; mkfifo ${path}`])
-    const publishing = publish([path])
+    const publishing = publish([path], "")
     writeFileSync(path, "one\ntwo\n")
     expect((await publishing).code).toBe(0)
     expect(await storedLines(service.url, topic)).toEqual(["one", "two"])
@@ -178,7 +179,8 @@ describe("events as NDJSON", () => {
       '{"event_id":"a-2","payload":2}',
       '{"payload":3}'
     ]
-    await expectPublished(["--source", "b"], 3, 0, fileOf(lines))
+    const path = fileWith("events.ndjson", fileOf(lines))
+    await expectPublished(["--source", "b", path], 3, 0)
     await expectPublished(["--source", "b"], 0, 3, fileOf(lines))
     const events = await eventsOf(service.url, topic)
     expect(events).toMatchObject([
@@ -224,7 +226,8 @@ describe("events as NDJSON", () => {
   })
 
   it("of which many are wrong do not flood what is said", async () => {
-    const { stderr } = await publish(["--format", "ndjson"], "{\n".repeat(100))
+    const path = fileWith("wrong.ndjson", "{\n".repeat(100))
+    const { stderr } = await publish(["--format", "ndjson", path])
     expect(stderr.split("\n").filter((line) => line.includes("is not JSON"))).toHaveLength(20)
     expect(summaryOf(stderr)).toMatchObject({ failed: 100 })
   })

@@ -4,12 +4,13 @@
  */
 
 import { writeFileSync } from "node:fs"
-import { createServer, type RequestListener, type Server } from "node:http"
-import type { AddressInfo } from "node:net"
+import type { RequestListener } from "node:http"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
+import { answering, closeAnswering, nobody } from "../support/answering.ts"
 import { stats, until } from "../support/client.ts"
 import { endCommands, run, start } from "../support/command.ts"
+import { runHere } from "../support/commandline.ts"
 import { cleanUp, type Serving, serve, temporaryFolder } from "../support/process.ts"
 import { type Fault, scripted, startProxy } from "../support/proxy.ts"
 import { fileOf, logLines, storedLines } from "./logs.ts"
@@ -17,29 +18,23 @@ import { fileOf, logLines, storedLines } from "./logs.ts"
 afterEach(async () => {
   await endCommands()
   await cleanUp()
-  for (const server of servers.splice(0)) server.close().closeAllConnections()
+  closeAnswering()
 })
-
-const servers: Array<Server> = []
-
-/** A service of another kind. */
-const answering = async (listener: RequestListener): Promise<string> => {
-  const server = createServer(listener)
-  servers.push(server)
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
-
-/** An address where nobody answers now. */
-const nobody = async (): Promise<{ readonly url: string; readonly port: string }> => {
-  const url = await answering(() => {})
-  await new Promise((resolve) => servers.pop()?.close(resolve))
-  return { url, port: new URL(url).port }
-}
 
 /** A service on a port, or on any one. */
 const serveOn = (database: string, port = "0"): Promise<Serving> =>
   serve({ database, environment: { SEKALI_PORT: port } })
+
+/** Says that it lives, and answers nothing else. */
+const liveOnly: RequestListener = ({ url }, response) => {
+  if (url === "/health/live") response.end('{"status":"live"}')
+}
+
+const fileWith = (content: string): string => {
+  const path = join(temporaryFolder(), "app.log")
+  writeFileSync(path, content)
+  return path
+}
 
 const received = (url: string) => async () => (await stats(url)).received
 
@@ -134,7 +129,9 @@ describe("without a service", () => {
 
   it("it gives up where it was told to, with 1, and says what is missing", async () => {
     const { url } = await nobody()
-    const { code, stderr } = await run(["publish", "--give-up-after", "0.5"], { url, input: "one\ntwo\n" })
+    const { code, stderr } = await runHere(["publish", "--give-up-after", "0.5", fileWith("one\ntwo\n")], {
+      url
+    })
     expect(code).toBe(1)
     expect(stderr).toMatch(/0 stored, 0 duplicates, 0 conflicts, 0 failed, 2 without an answer/)
     expect(stderr).toMatch(
@@ -144,10 +141,10 @@ describe("without a service", () => {
   })
 
   it("a question that was damaged on its way does not make another service of it", async () => {
-    const url = await answering((request, response) => {
+    const { url } = await answering((request, response) => {
       response.writeHead(request.method === "GET" ? 400 : 503).end()
     })
-    const { code, stderr } = await run(["publish", "--give-up-after", "0.2"], { url, input: "one\n" })
+    const { code, stderr } = await runHere(["publish", "--give-up-after", "0.2", fileWith("one\n")], { url })
     expect(code).toBe(1)
     expect(stderr).toMatch(/^sekali: Given up/m)
     expect(stderr).not.toMatch(/is not Sekali/)
@@ -170,8 +167,8 @@ describe("without a service", () => {
       /cannot be reached: .*\n$/
     ]
   ])("it ends at once with 1 if what is there answers with %s", async (_, listener, sentence) => {
-    const url = await answering(listener)
-    const { code, stdout, stderr } = await run(["publish"], { url, input: "one\n" })
+    const { url } = await answering(listener)
+    const { code, stdout, stderr } = await runHere(["publish", fileWith("one\n")], { url })
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" })
     expect(stderr).toMatch(sentence)
   })
@@ -179,18 +176,18 @@ describe("without a service", () => {
   it("it ends at once with 1 if there is no such host", async () => {
     // Too long a name to be asked for anywhere.
     const url = `http://${"a".repeat(64)}`
-    const { code, stderr } = await run(["publish"], { url, input: "one\n" })
+    const { code, stderr } = await runHere(["publish", fileWith("one\n")], { url })
     expect(code).toBe(1)
     expect(stderr).toMatch(/^sekali: http:\/\/a+ cannot be reached: getaddrinfo ENOTFOUND a+\.\n$/)
   })
 
   it("it ends with 1 if publishing is not allowed there", async () => {
-    const url = await answering(({ url, method }, response) =>
+    const { url } = await answering(({ url, method }, response) =>
       url === "/health/live" && method === "GET"
         ? response.end('{"status":"live"}')
         : response.writeHead(403).end("no")
     )
-    const { code, stderr } = await run(["publish"], { url, input: "one\n" })
+    const { code, stderr } = await runHere(["publish", fileWith("one\n")], { url })
     expect(code).toBe(1)
     expect(stderr).toMatch(/^sekali: The service refused the event \(403\)/m)
   })
@@ -239,14 +236,10 @@ describe("asked to stop", () => {
   })
 
   it("it waits for a service that does not answer, but not for long", async () => {
-    const url = await answering(({ url }, response) => {
-      if (url === "/health/live") response.end('{"status":"live"}')
-    })
+    const { url, server } = await answering(liveOnly)
     const command = start(["publish"], { url })
     command.write("one\n")
-    await new Promise<void>((resolve) =>
-      servers[0]?.on("request", ({ url }) => url === "/publish" && resolve())
-    )
+    await new Promise<void>((resolve) => server.on("request", ({ url }) => url === "/publish" && resolve()))
     command.kill("SIGINT")
     const { code, stderr } = await command.ended
     expect(code).toBe(130)
@@ -255,14 +248,10 @@ describe("asked to stop", () => {
   })
 
   it("twice, it ends at once", async () => {
-    const url = await answering(({ url }, response) => {
-      if (url === "/health/live") response.end('{"status":"live"}')
-    })
+    const { url, server } = await answering(liveOnly)
     const command = start(["publish"], { url })
     command.write("one\n")
-    await new Promise<void>((resolve) =>
-      servers[0]?.on("request", ({ url }) => url === "/publish" && resolve())
-    )
+    await new Promise<void>((resolve) => server.on("request", ({ url }) => url === "/publish" && resolve()))
     command.kill("SIGINT")
     await command.said(/stopping/)
     const impatient = setInterval(() => command.kill("SIGINT"), 50)

@@ -5,13 +5,16 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { afterEach, describe, expect, it } from "vitest"
+import { answering, closeAnswering } from "../support/answering.ts"
 import { allEvents, eventNumber, eventNumbers, keyOf, publish, stats, until } from "../support/client.ts"
 import { endCommands, type Running, run, start } from "../support/command.ts"
+import { runHere } from "../support/commandline.ts"
 import { cleanUp, type Serving, serve, temporaryFolder } from "../support/process.ts"
 
 afterEach(async () => {
   await endCommands()
   await cleanUp()
+  closeAnswering()
 })
 
 const serveIn = (folder: string, name: string, port = 0) =>
@@ -55,10 +58,10 @@ describe("mirrors and services that are killed", () => {
     let rounds = 0
     const publishing = urls.map(async (url, side) => {
       let n = 0
-      while (rounds < 8 || n < 60) await publishUntilTaken(url, eventNumber(n++, `side-${side}`))
+      while (rounds < 6 || n < 60) await publishUntilTaken(url, eventNumber(n++, `side-${side}`))
       return n
     })
-    for (; rounds < 8; rounds++) {
+    for (; rounds < 6; rounds++) {
       const [side, other] = rounds % 2 === 0 ? [0, 1] : [1, 0]
       const { unique_processed: before } = await stats(urls[other] as string).catch(() => ({
         unique_processed: 0
@@ -129,18 +132,14 @@ describe("the command", () => {
     )
 
     // One that is to copy once has not done so.
-    to.kill("SIGSTOP")
-    const once = start([
-      "mirror",
-      "--once",
-      `--from=${from.url}`,
-      `--to=${to.url}`,
-      `--state=${join(folder, "b.json")}`
-    ])
-    await once.said(/ starting |cannot/)
+    const silent = await answering(({ url }, response) => {
+      if (url === "/health/live") response.end('{"status":"live"}')
+    })
+    const place = join(folder, "other.json")
+    const once = start(["mirror", "--once", `--from=${from.url}`, `--to=${silent.url}`, `--state=${place}`])
+    await once.said(/ starting /)
     once.kill(signal)
     expect((await once.ended).code).toBe(signal === "SIGINT" ? 130 : 143)
-    to.kill("SIGCONT")
   })
 
   it("waits for services that are not there yet", async () => {
@@ -192,12 +191,11 @@ describe("the command", () => {
       [[...both, `--state=${folder}`], 1, `The file ${folder} cannot be read`],
       [[...both, `--state=${locked}/cursor.json`], 1, `The file ${locked}/cursor.json cannot be read`]
     ]
-    const told = cases.map(async ([words, code, sentence]) => {
-      const ended = await run(["mirror", ...words], { environment: { XDG_STATE_HOME: folder } })
+    for (const [words, code, sentence] of cases) {
+      const ended = await runHere(["mirror", ...words], { environment: { XDG_STATE_HOME: folder } })
       expect([ended.code, ended.stdout], `${words} ${ended.stderr}`).toEqual([code, ""])
       expect(ended.stderr).toContain(sentence)
-    })
-    await Promise.all(told)
+    }
     expect(readFileSync(notes, "utf8")).toBe("not a cursor\n")
     expect((await stats(other.url)).received).toBe(0)
   })
