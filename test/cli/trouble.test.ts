@@ -41,11 +41,11 @@ const received = (url: string) => async () => (await stats(url)).received
 describe("killed", () => {
   it("the command is, again and again, and has in the end published each line once", async () => {
     const folder = temporaryFolder()
-    const lines = logLines(8000)
+    const lines = logLines(4000)
     const path = join(folder, "app.log")
     writeFileSync(path, fileOf(lines))
     const { url } = await serveOn(join(folder, "sekali.db"))
-    for (const events of [1, 1500, 4000]) {
+    for (const events of [1, 800, 2000]) {
       const command = start(["publish", "--topic", "a", path], { url })
       const before = (await stats(url)).received
       await until(received(url), (count) => count >= before + events)
@@ -61,14 +61,14 @@ describe("killed", () => {
   it("the service is, again and again, and the command goes on when it is back", async () => {
     const folder = temporaryFolder()
     const database = join(folder, "sekali.db")
-    const lines = logLines(12_000)
+    const lines = logLines(6000)
     const path = join(folder, "app.log")
     writeFileSync(path, fileOf(lines))
     let service = await serveOn(database)
     const { url } = service
     const port = String(service.port)
     const command = start(["publish", "--topic", "a", path], { url })
-    for (const events of [1, 3000, 7000]) {
+    for (const events of [1, 1500, 3500]) {
       await until(received(url), (count) => count >= events)
       service.kill("SIGKILL")
       await service.ended
@@ -217,13 +217,18 @@ describe("asked to stop", () => {
 
   it("in the middle of a file, it can be finished later", async () => {
     const folder = temporaryFolder()
-    const lines = logLines(20_000)
+    const lines = logLines(10_000)
     const path = join(folder, "app.log")
     writeFileSync(path, fileOf(lines))
-    const { url } = await serveOn(join(folder, "sekali.db"))
+    const service = await serveOn(join(folder, "sekali.db"))
+    const { url } = service
     const command = start(["publish", path], { url })
     await until(received(url), (count) => count > 0)
+    // Nothing is answered until it has understood that it is to stop.
+    service.kill("SIGSTOP")
     command.kill("SIGINT")
+    await command.said(/stopping/)
+    service.kill("SIGCONT")
     const { code, stderr } = await command.ended
     expect(code).toBe(130)
     const reached = Number(/all is answered up to .*app\.log:(\d+) /.exec(stderr)?.[1])

@@ -60,7 +60,7 @@ describe("another store where the events go to", () => {
     await withServers(3, async (from, to, other) => {
       let cursor = nothingKept()
       for (let [number, isOver] = [0, false]; !isOver; number++) {
-        await publishAll(from, eventsOf(`from-${number}`, 5))
+        await publishAll(from, eventsOf(`from-${number}`, 3))
         const exchange = exchangedAt(number, [to, other])
         const kept = copyOf(cursor)
         const options = { from: from.url, to: to.url, once: true, pageEventsMax: 2 }
@@ -84,8 +84,8 @@ describe("another store where the events come from", () => {
     await withServers(3, async (from, other, to) => {
       let cursor = nothingKept()
       for (let [number, isOver] = [0, false]; !isOver; number++) {
-        await publishAll(from, eventsOf(`from-${number}`, 5))
-        await publishAll(other, eventsOf(`other-${number}`, 5))
+        await publishAll(from, eventsOf(`from-${number}`, 3))
+        await publishAll(other, eventsOf(`other-${number}`, 3))
         const kept = copyOf(cursor)
         const exchange = exchangedAt(number, [from, other])
         const options = { from: from.url, to: to.url, once: true, pageEventsMax: 2 }
