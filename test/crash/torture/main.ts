@@ -2,12 +2,12 @@
  * The command `npm run torture`: plays one scenario after the other with real processes until its time is up or
  * something is broken, and tells in a table what they went through.
  */
-import { readFileSync, rmSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import { basename } from "node:path"
 import { parseArgs } from "node:util"
 import { crash } from "./crash.ts"
 import { evt002, partition } from "./partition.ts"
-import type { Counts, Run } from "./run.ts"
+import { type Counts, Interrupted, type Run } from "./run.ts"
 import { type Extent, type GivenLog, type Played, play, type Scenario } from "./stage.ts"
 
 const scenarios: Readonly<Record<string, Scenario>> = { crash, partition, "evt-002": evt002 }
@@ -185,12 +185,17 @@ const makeProgress = () => {
 
 // ---------- the runs ----------
 
+// One press of Ctrl-C can arrive twice: from the terminal, and once more from npm, which passes it on.
+const samePressMillis = 300
+
+/** Plays runs until time is up, something is broken, or somebody interrupts; gives the exit code. */
 const torture = async ({ names, minutes, runs, seed, logs }: ReturnType<typeof readOptions>) => {
   const startedAt = performance.now()
   const seconds = () => (performance.now() - startedAt) / 1000
   let counts: Counts = {}
   let current: Run | undefined
-  let isInterrupted = false
+  let interruptedBy: number | undefined
+  let interruptedAt = 0
   const progress = makeProgress()
   const conclude = (done: number): void => {
     progress.end()
@@ -201,14 +206,11 @@ const torture = async ({ names, minutes, runs, seed, logs }: ReturnType<typeof r
   }
   let done = 0
   const interrupt = (code: number) => () => {
-    if (isInterrupted) return
-    isInterrupted = true
-    if (current !== undefined) counts = add(counts, current.counts)
-    conclude(done)
-    process.stdout.write("interrupted; nothing was broken so far\n")
-    // The processes that are left are killed as this one ends.
-    if (current !== undefined) rmSync(current.folder, { recursive: true, force: true })
-    process.exit(code)
+    // A second one does not wait. What is left of processes is killed as this one ends.
+    if (interruptedBy !== undefined && performance.now() - interruptedAt > samePressMillis) process.exit(code)
+    if (interruptedBy === undefined) interruptedAt = performance.now()
+    interruptedBy = code
+    current?.fail(new Interrupted())
   }
   process.on("SIGINT", interrupt(130))
   process.on("SIGTERM", interrupt(143))
@@ -221,30 +223,45 @@ const torture = async ({ names, minutes, runs, seed, logs }: ReturnType<typeof r
       current = run
       progress.begin(name, runSeed, done + 1, run)
     })
-    done++
-    current = undefined
     counts = add(counts, played.counts)
     if (played.violations.length > 0) {
-      conclude(done)
+      conclude(done + 1)
       process.stdout.write(`${storyOf(name, runSeed, played)}\n`)
       return 1
     }
+    if (interruptedBy !== undefined) {
+      conclude(done)
+      process.stdout.write("interrupted; nothing was broken so far\n")
+      return interruptedBy
+    }
+    done++
   }
   conclude(done)
   process.stdout.write("nothing was broken\n")
   return 0
 }
 
-try {
-  const options = readOptions()
-  if (options.help) process.stdout.write(help)
-  else process.exitCode = await torture(options)
-} catch (error) {
-  const isUsage =
-    error instanceof UsageError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS")
-  const message = error instanceof Error ? error.message : String(error)
-  process.stderr.write(
-    isUsage ? `torture: ${message}\nTry: npm run torture -- --help\n` : `${String((error as Error).stack)}\n`
-  )
-  process.exitCode = isUsage ? 2 : 1
+/** Gives the exit code. */
+const main = async (): Promise<number> => {
+  try {
+    const options = readOptions()
+    if (!options.help) return await torture(options)
+    process.stdout.write(help)
+    return 0
+  } catch (error) {
+    const isUsage =
+      error instanceof UsageError || (error as { code?: string }).code?.startsWith("ERR_PARSE_ARGS")
+    const message = error instanceof Error ? error.message : String(error)
+    process.stderr.write(
+      isUsage
+        ? `torture: ${message}\nTry: npm run torture -- --help\n`
+        : `${String((error as Error).stack)}\n`
+    )
+    return isUsage ? 2 : 1
+  }
 }
+
+const code = await main()
+// Once all is written, and not by itself: at its end Node 20 waits for each request of a connection, also for one that
+// was reset, which never comes.
+process.stdout.write("", () => process.stderr.write("", () => process.exit(code)))

@@ -23,6 +23,11 @@ export class Stuck extends Error {
   override readonly name = "Stuck"
 }
 
+/** Somebody does not want to wait for the end of a run. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted"
+}
+
 /** Something is wrong that ends the run; the violation says what. */
 export class Broken extends Error {
   override readonly name = "Broken"
@@ -83,6 +88,11 @@ export class Run {
   /** Whether it has ended, and nothing more is to be begun. */
   get isOver(): boolean {
     return this.#failure !== undefined
+  }
+
+  /** Why it has ended, if something ended it. */
+  get failure(): Error | undefined {
+    return this.#failure
   }
 
   /** Ends the run for a reason: whoever waits, or would begin something, fails with the first one. */

@@ -13,7 +13,7 @@ import { cleanUp } from "../../support/process.ts"
 import { Aggregator, type Limits } from "./aggregator.ts"
 import { Chance } from "./chance.ts"
 import { drawNetwork, Fronts, type Network } from "./front.ts"
-import { Broken, type Counts, Run, Stuck } from "./run.ts"
+import { Broken, type Counts, Interrupted, Run, Stuck } from "./run.ts"
 
 /** How much of everything there is to be in a run. */
 export interface Extent {
@@ -98,7 +98,7 @@ export class Stage {
 
 const endProcesses = () => Promise.all([cleanUp(), endCommands()])
 
-/** Plays a scenario with this seed. `onRun` is told of the run as it begins. */
+/** Plays a scenario with this seed. `onRun` is told of the run as it begins; of one that is interrupted nothing is kept. */
 export const play = async (
   scenario: Scenario,
   seed: number,
@@ -110,6 +110,7 @@ export const play = async (
   const stage = new Stage(run, extent)
   onRun(run)
   const violations: Array<Violation> = []
+  let isInterrupted = false
   let outcome: "done" | "stuck" | "exhausted" = "done"
   let waiting: ReadonlyArray<string> = []
   let verify: () => ReadonlyArray<Violation> = () => []
@@ -118,16 +119,19 @@ export const play = async (
   } catch (error) {
     const { message } = error as Error
     run.fail(error)
+    // What fails after that fails because of it.
+    isInterrupted = run.failure instanceof Interrupted
     run.tell(`the run fails: ${(error as Error).stack ?? message}`)
     outcome = error instanceof Stuck ? "stuck" : "exhausted"
     waiting = [message]
     // What is neither of the two is a fault of this program.
     if (error instanceof Broken) violations.push(error.violation)
-    else if (!(error instanceof Stuck)) violations.push({ guarantee: "simulation", detail: message })
+    else if (!(error instanceof Stuck || isInterrupted))
+      violations.push({ guarantee: "simulation", detail: message })
   }
   await stage.clear()
   for (const { history } of stage.aggregators) history.add({ kind: "end", outcome, waiting })
-  violations.push(...judge(stage, verify))
+  if (!isInterrupted) violations.push(...judge(stage, verify))
   if (violations.length === 0) rmSync(folder, { recursive: true, force: true })
   else keep(stage, violations)
   return { violations, counts: run.counts, kept: violations.length === 0 ? undefined : folder }
