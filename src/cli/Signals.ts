@@ -10,7 +10,10 @@ export type StopSignal = "SIGINT" | "SIGTERM"
 // One press of Ctrl-C can arrive twice: from the terminal, and once more from npm, which passes it on.
 const samePressMilliseconds = 300
 
-/** Waits for the first signal to stop. A second one ends the process at once, also when nobody waits any more. */
+/**
+ * Waits for the first signal to stop. A second one ends the process at once, also when nobody waits any more. Where the
+ * wait is given up before there was one, signals are as they were: they end the process.
+ */
 export const askedToStop: Effect.Effect<StopSignal> = Effect.async((resume) => {
   let since: number | undefined
   const stop = (signal: StopSignal) => {
@@ -24,6 +27,11 @@ export const askedToStop: Effect.Effect<StopSignal> = Effect.async((resume) => {
   }
   process.on("SIGINT", stop)
   process.on("SIGTERM", stop)
+  return Effect.sync(() => {
+    if (since !== undefined) return
+    process.off("SIGINT", stop)
+    process.off("SIGTERM", stop)
+  })
 })
 
 /** Runs a command until it ends, or is asked to stop: then it is interrupted, and leaves nothing half done. */

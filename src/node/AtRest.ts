@@ -20,24 +20,43 @@ import type { CheckProgress } from "../store/Recount.ts"
 import { type FileTrouble, writeWhole } from "./BackupFiles.ts"
 import { connectTo } from "./SqliteCopies.ts"
 
+/** A check that is ready to run. */
+export type ReadyCheck = (
+  progress?: (progress: CheckProgress) => Effect.Effect<void>
+) => Effect.Effect<CheckReport>
+
 /**
- * Checks a database that no service holds; the file is as it was when this returns. Refuses one that a service holds,
- * and what cannot be looked at without changing it.
+ * Opens a database that no service holds, to be checked as long as the scope lives. Refuses one that a service holds,
+ * and what cannot be looked at without changing it. Once it is open nothing of it lies beside the file any more, so that
+ * whatever ends the process in the middle of the check leaves nothing.
  */
+export const openForCheck = (file: string): Effect.Effect<ReadyCheck, StoreRefused, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { sql, folder, logs, isRead } = yield* hold(file)
+    if (logs.length === 0) {
+      if (isRead && folder !== "") yield* remove(folder)
+      return (progress) => check(file, sql, progress)
+    }
+    const copy = join(folder, "copy")
+    yield* copyTo(file, logs, copy)
+    const copied = yield* connect(file, copy)
+    const isCopyRead = yield* Effect.isSuccess(copied`SELECT count(*) FROM sqlite_schema`)
+    if (isRead && isCopyRead) yield* remove(folder)
+    const sentence =
+      "A service that held it was killed: what its log holds beside it was checked with it, in a copy."
+    return (progress) =>
+      Effect.map(check(file, copied, progress), (report) => ({
+        ...report,
+        findings: [{ sound: true, sentence }, ...report.findings]
+      }))
+  })
+
+/** Checks a database that no service holds (see `openForCheck`); the file is as it was when this returns. */
 export const checkAtRest = (
   file: string,
   progress?: (progress: CheckProgress) => Effect.Effect<void>
 ): Effect.Effect<CheckReport, StoreRefused> =>
-  Effect.gen(function* () {
-    const { sql, folder, logs } = yield* hold(file)
-    if (logs.length === 0) return yield* check(file, sql, progress)
-    const copy = join(folder, "copy")
-    yield* copyTo(file, logs, copy)
-    const report = yield* check(file, yield* connect(file, copy), progress)
-    const sentence =
-      "A service that held it was killed: what its log holds beside it was checked with it, in a copy."
-    return { ...report, findings: [{ sound: true, sentence }, ...report.findings] }
-  }).pipe(Effect.scoped)
+  Effect.scoped(Effect.flatMap(openForCheck(file), (ready) => ready(progress)))
 
 /**
  * Makes a backup of a database that no service holds: the same as the service would hand out. `to` appears when it is
@@ -64,6 +83,8 @@ interface Held {
   readonly folder: string
   /** What a killed service has left beside it. */
   readonly logs: ReadonlyArray<string>
+  /** Whether it could be read, so that SQLite has opened all that it needs. */
+  readonly isRead: boolean
 }
 
 const refusedBy = (file: string) => (cause: unknown) =>
@@ -95,7 +116,7 @@ const hold = (file: string): Effect.Effect<Held, StoreRefused, Scope.Scope> =>
       const refused = refusalOf(file, locked.left)
       if (refused.reason === "in use") return yield* refused
     }
-    return { sql, folder, logs: logsOf(file) }
+    return { sql, folder, logs: logsOf(file), isRead: Either.isRight(locked) }
   })
 
 /** What a killed service may leave beside its database that belongs to it. */
@@ -107,11 +128,14 @@ const link = (file: string) =>
   Effect.gen(function* () {
     const folder = yield* Effect.acquireRelease(
       Effect.try(() => mkdtempSync(`${file}-at-rest-`)),
-      (folder) => Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
+      remove
     )
     yield* Effect.try(() => linkSync(file, join(folder, "link")))
     return folder
   })
+
+const remove = (folder: string): Effect.Effect<void> =>
+  Effect.sync(() => rmSync(folder, { recursive: true, force: true }))
 
 /** Where there can be no link, only what SQLite keeps nothing beside can be opened. */
 const requireAlone = (file: string, cause: unknown) =>

@@ -3,6 +3,7 @@
  */
 import { closeSync, fsyncSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync } from "node:fs"
 import { open } from "node:fs/promises"
+import { hostname } from "node:os"
 import { basename, dirname, extname, join } from "node:path"
 import { Data, Effect, Stream } from "effect"
 import { backupName, type Mark } from "../store/Backups.ts"
@@ -22,17 +23,57 @@ export class FileTrouble extends Data.TaggedError("FileTrouble")<{
 const trouble = (what: string) => (cause: unknown) =>
   new FileTrouble({ sentence: `${what}: ${cause instanceof Error ? cause.message : cause}.`, cause })
 
-const partialSuffix = ".partial"
+// ---------- files that are being written ----------
+
+const host = hostname().replace(/[^\w-]/g, "_")
+
+/** The name that this process gives to a file while it is not whole; no other one writes to it. */
+const partialOf = (file: string): string => `${file}.${host}-${process.pid}.partial`
+
+const partialShape = /\.([\w-]+)-(\d+)\.partial$/
+
+/** How old what another machine or container was writing has to be until nobody can be writing it any more. */
+const foreignHoursMax = 24
+
+/** Whether whoever was writing this file has been killed meanwhile. */
+const isAbandoned = (partial: string): boolean => {
+  const [, writer, pid] = partialShape.exec(partial) ?? []
+  if (writer !== host) {
+    const { mtimeMs } = statSync(partial, { throwIfNoEntry: false }) ?? { mtimeMs: 0 }
+    return Date.now() - mtimeMs > foreignHoursMax * 3_600_000
+  }
+  return Number(pid) === process.pid || !isRunning(Number(pid))
+}
+
+const isRunning = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM"
+  }
+}
+
+/** Removes what was left of `file` by processes that were killed while they wrote it. */
+const removeAbandoned = (file: string) =>
+  Effect.try({
+    try: () => {
+      const shape = new RegExp(`^${literally(basename(file))}${partialShape.source}`)
+      const partials = readdirSync(dirname(file)).filter((name) => shape.test(name))
+      return partials.map((name) => join(dirname(file), name)).filter(isAbandoned)
+    },
+    catch: trouble(`The file ${file} cannot be written`)
+  }).pipe(Effect.flatMap(Effect.forEach(removeDatabase, { discard: true })))
 
 /**
  * Lets `write` make a file under another name, and gives it its own when it is whole and on disk, in place of what was
- * there before. However it ends, nothing else is left.
+ * there before. However it ends, nothing else is left; where the process is killed, until the next time. Several
+ * processes may write the same file at once: it is always one of theirs, and whole.
  */
 export const writeWhole = <A, E, R>(
   file: string,
   write: (partial: string) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | FileTrouble, R> => {
-  const partial = file + partialSuffix
+  const partial = partialOf(file)
   const finish = Effect.try({
     try: () => {
       sync(partial)
@@ -41,7 +82,7 @@ export const writeWhole = <A, E, R>(
     },
     catch: trouble(`The file ${file} cannot be written`)
   })
-  return removeDatabase(partial).pipe(
+  return removeAbandoned(file).pipe(
     Effect.zipRight(write(partial)),
     Effect.zipLeft(finish),
     Effect.onError(() => removeDatabase(partial))
@@ -118,14 +159,16 @@ export const dated = (file: string, at: number): string => {
 
 /**
  * Removes all backups that go by `file` (see `dated`) but the newest `keep`, of which there must be one at least, and
- * what older ones that were not finished have left; tells which. What bears such a name and is no database of Sekali
+ * what others that were killed have left unfinished; tells which. What bears such a name and is no database of Sekali
  * stays, and does not count.
  */
 export const rotate = (file: string, keep: number): Effect.Effect<ReadonlyArray<string>, FileTrouble> =>
   Effect.try({
     try: () => {
       const { folder, stem, extension } = partsOf(file)
-      const shape = new RegExp(`^${literally(stem)}-\\d{8}T\\d{9}Z${literally(extension)}(\\.partial)?$`)
+      const shape = new RegExp(
+        `^${literally(stem)}-\\d{8}T\\d{9}Z${literally(extension)}(${partialShape.source})?$`
+      )
       const named = readdirSync(folder).flatMap((name) => {
         const found = shape.exec(name)
         return found === null ? [] : [{ name, path: join(folder, name), partial: found[1] !== undefined }]
@@ -133,8 +176,7 @@ export const rotate = (file: string, keep: number): Effect.Effect<ReadonlyArray<
       const whole = named
         .filter(({ path, partial }) => !partial && isOurs(path))
         .sort((left, right) => (left.name < right.name ? -1 : 1))
-      const newest = whole.at(-1)?.name ?? ""
-      const leftovers = named.filter(({ name, partial }) => partial && name < newest)
+      const leftovers = named.filter(({ path, partial }) => partial && isAbandoned(path))
       const removed = [...whole.slice(0, -keep), ...leftovers].map(({ path }) => path)
       for (const path of removed) rmSync(path)
       return removed

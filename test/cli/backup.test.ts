@@ -9,6 +9,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync
 } from "node:fs"
 import type { RequestListener } from "node:http"
@@ -195,12 +196,106 @@ describe("a backup that cannot be fetched", () => {
         response.write("x".repeat(50_000))
       })
       const command = start(["backup", file], { url })
-      while (!existsSync(`${file}.partial`)) await new Promise(setImmediate)
+      while (readdirSync(folder).length === 0) await new Promise(setImmediate)
       command.kill(signal)
       expect(await command.ended).toMatchObject({ code, stdout: "", stderr: "" })
       expect(readdirSync(folder)).toEqual([])
     }
   )
+})
+
+describe("backups of one name", () => {
+  /** A service that sends a backup by halves: the second one when it is told to. */
+  const byHalves = async (bytes: Buffer) => {
+    const half = bytes.length / 2
+    let finish = () => {}
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve
+    })
+    const { url } = await answering((_request, response) => {
+      response.writeHead(200, { "content-type": "application/vnd.sqlite3", "content-length": bytes.length })
+      response.write(bytes.subarray(0, half))
+      void finished.then(() => response.end(bytes.subarray(half)))
+    })
+    return { url, finish }
+  }
+
+  const partials = (folder: string) => readdirSync(folder).filter((name) => name.endsWith(".partial"))
+
+  const untilHalf = async (folder: string, count: number) => {
+    const begun = () => partials(folder).filter((name) => statSync(join(folder, name)).size > 0)
+    while (begun().length < count) await new Promise(setImmediate)
+  }
+
+  const backupBytes = async (): Promise<Buffer> => {
+    const service = await serveEvents(join(temporaryFolder(), "sekali.db"), 100)
+    return Buffer.from(await (await fetch(`${service.url}/backup`)).arrayBuffer())
+  }
+
+  it("may be made by several at once: each is whole, and the last one stays", async () => {
+    const folder = temporaryFolder()
+    const file = join(folder, "backup.db")
+    const { url, finish } = await byHalves(await backupBytes())
+    const commands = [1, 2].map(() => start(["backup", "--overwrite", file], { url }))
+    await untilHalf(folder, 2)
+    finish()
+    for (const { ended } of commands) expect(await ended).toMatchObject({ code: 0, stderr: "" })
+    expect(readdirSync(folder)).toEqual(["backup.db"])
+    await expectSound(file)
+  })
+
+  it("do not stand for the half of one that was killed, which goes with the next one", async () => {
+    const folder = temporaryFolder()
+    const file = join(folder, "backup.db")
+    const bytes = await backupBytes()
+    for (const words of [
+      ["backup", file],
+      ["backup", "--keep", "2", file]
+    ]) {
+      const { url, finish } = await byHalves(bytes)
+      const command = start(words, { url })
+      await untilHalf(folder, 1)
+      command.kill("SIGKILL")
+      await command.ended
+      expect(readdirSync(folder)).toEqual(partials(folder))
+      finish()
+      const next = await runHere(words, { url })
+      expect(next, next.stderr).toMatchObject({ code: 0, stderr: "" })
+      expect(partials(folder)).toEqual([])
+      for (const name of readdirSync(folder)) {
+        await expectSound(join(folder, name))
+        rmSync(join(folder, name))
+      }
+    }
+  })
+
+  it("are not made by a service that is killed meanwhile, which keeps nothing of it", async () => {
+    const folder = temporaryFolder()
+    const database = join(folder, "sekali.db")
+    const file = join(temporaryFolder(), "backup.db")
+    let service = await serve({ database })
+    const padding = "x".repeat(500_000)
+    for (let n = 0; n < 20; n++) await publish(service.url, [eventNumber(n, "service-a", padding)])
+    for (let isHit = false; !isHit; ) {
+      const command = start(["backup", "--overwrite", file], { url: service.url })
+      let hasEnded = false
+      void command.ended.then(() => {
+        hasEnded = true
+      })
+      while (!(hasEnded || isHit)) {
+        isHit = existsSync(`${database}-backup`)
+        await new Promise(setImmediate)
+      }
+      if (isHit) await stop(service, "SIGKILL")
+      const { code, stderr } = await command.ended
+      expect(code, stderr).toBe(isHit ? 1 : 0)
+    }
+    service = await serve({ database })
+    expect(readdirSync(folder).filter((name) => name.includes("backup"))).toEqual([])
+    expect(await allEvents(service.url)).toHaveLength(20)
+    expect((await runHere(["backup", "--overwrite", file], { url: service.url })).code).toBe(0)
+    await expectSound(file)
+  })
 })
 
 describe("a database that no service holds", () => {
@@ -240,6 +335,24 @@ describe("a database that no service holds", () => {
     }
     expect((await publish(service.url, [eventNumber(1)])).stored).toBe(1)
     expect(existsSync(join(folder, "backup.db"))).toBe(false)
+  })
+
+  it.each([
+    ["SIGINT", "SIGTERM"],
+    ["SIGTERM", "SIGKILL"]
+  ] as const)("is let go at once on %s, also while SQLite checks it, after a %s", async (signal, before) => {
+    const folder = temporaryFolder()
+    const database = join(folder, "sekali.db")
+    await stop(await serveEvents(database, 10), before)
+    const files = readdirSync(folder).sort()
+    const hook = new URL("../support/endless-check.mjs", import.meta.url).href
+    const command = start(["check", database], { environment: { NODE_OPTIONS: `--import=${hook}` } })
+    await command.said(/^checking$/m)
+    expect(readdirSync(folder).sort()).toEqual(files)
+    command.kill(signal)
+    expect(await command.ended).toMatchObject({ code: null, signal, stdout: "" })
+    expect(readdirSync(folder).sort()).toEqual(files)
+    await expectSound(database)
   })
 
   it("is told to be damaged, where it is, and ends the check with 1", async () => {

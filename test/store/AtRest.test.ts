@@ -11,9 +11,12 @@ import {
   readFileSync,
   statSync,
   truncateSync,
+  utimesSync,
   writeFileSync
 } from "node:fs"
 import { createRequire } from "node:module"
+import { hostname } from "node:os"
+import { basename } from "node:path"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Stream, TestClock } from "effect"
 import { backupAtRest, checkAtRest } from "../../src/node/AtRest.ts"
@@ -62,6 +65,12 @@ const stampsOf = (folder: string) =>
     statSync(`${folder}/${name}`).mtimeMs,
     statSync(`${folder}/${name}`).ino
   ])
+
+/** The name under which a process of this machine writes a file that is not whole yet. */
+const partialOf = (file: string, pid: number): string => `${file}.${hostname()}-${pid}.partial`
+
+/** The id of a process that is no more. */
+const killed = (): number => spawnSync("true").pid
 
 describe("a check", () => {
   it.scoped("of a database in which a service was stopped leaves everything as it is", () =>
@@ -198,7 +207,10 @@ describe("a backup of a database at rest", () => {
       const target = yield* temporaryFolder
       const backup = `${target}/backup.db`
       writeFileSync(backup, "an older backup")
-      writeFileSync(`${backup}.partial`, "left by a kill")
+      const left = partialOf(backup, killed())
+      for (const path of [left, `${left}-journal`]) writeFileSync(path, "left by a kill")
+      const others = [partialOf(backup, process.ppid), `${backup}.elsewhere-1.partial`]
+      for (const other of others) writeFileSync(other, "is being written")
       writeFileSync(`${folder}/notes.db`, "these are my notes, and no database\n".repeat(200))
       writeFileSync(`${folder}/empty.db`, "")
       for (const [from, why] of [
@@ -213,8 +225,13 @@ describe("a backup of a database at rest", () => {
         "ENOENT"
       )
       yield* backupAtRest(file, backup)
-      expect(namesIn(target)).toEqual(["backup.db"])
+      expect(namesIn(target)).toEqual([...others.map((path) => basename(path)), "backup.db"].sort())
       expect((yield* checkAtRest(backup)).sound).toBe(true)
+      // What another machine was writing is given up after a day.
+      const yesterday = new Date(Date.now() - 25 * 3_600_000)
+      for (const other of others) utimesSync(other, yesterday, yesterday)
+      yield* backupAtRest(file, backup)
+      expect(namesIn(target)).toEqual([basename(others[0] ?? ""), "backup.db"].sort())
     })
   )
 })
@@ -356,7 +373,7 @@ describe("a backup that is received", () => {
         expect(readFileSync(into, "utf8")).toBe("an older backup")
       }
       const fiber = yield* Effect.fork(receive(into, Stream.concat(Stream.make(bytes), Stream.never)))
-      yield* Effect.yieldNow().pipe(Effect.repeat({ until: () => existsSync(`${into}.partial`) }))
+      yield* Effect.yieldNow().pipe(Effect.repeat({ until: () => existsSync(partialOf(into, process.pid)) }))
       yield* Fiber.interrupt(fiber)
       expect(namesIn(target)).toEqual(["b.db"])
     })
@@ -380,15 +397,16 @@ describe("rotation", () => {
         "sek.ali-2026.db",
         "sek.ali-old-20261122T000000000Z.db",
         "other-20261122T000000000Z.db",
-        "sek.ali-20261122T000006000Z.db.partial"
+        basename(partialOf("sek.ali-20261122T000001000Z.db", process.ppid))
       ]
       for (const name of others) copyFileSync(at(1), `${folder}/${name}`)
       writeFileSync(`${folder}/sek.ali-20261122T000000001Z.db`, "no database, though it is called like one")
       mkdirSync(`${folder}/sek.ali-20261122T000000002Z.db`)
-      writeFileSync(`${at(2)}.partial`, "left by a kill")
+      const left = partialOf(at(2), killed())
+      writeFileSync(left, "left by a kill")
       const stays = [...others, "sek.ali-20261122T000000001Z.db", "sek.ali-20261122T000000002Z.db"]
 
-      expect(yield* rotate(series, 3)).toEqual([at(1), at(2), `${at(2)}.partial`])
+      expect(yield* rotate(series, 3)).toEqual([at(1), at(2), left])
       expect(namesIn(folder)).toEqual(
         [...stays, ...[3, 4, 5].map((n) => at(n).slice(folder.length + 1))].sort()
       )
