@@ -32,7 +32,7 @@ const checkpointAtOpen = `    yield* sql\`PRAGMA temp_store = MEMORY\`
 `
 const readAlone = "Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)"
 const appendToStore = "Effect.exit(store.append(events))"
-const storeAppend = "write((sql) => append(sql, events, now))"
+const storeAppend = "write((sql) => append(sql, events, now, steadyNow))"
 const settleEvents = "          events -= submission.events.length\n"
 const onConflict = "      ON CONFLICT (topic_id, event_id) DO NOTHING\n"
 const insertEvent =
@@ -151,9 +151,9 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         store,
         storeAppend,
         `Effect.tap(
-          write((sql) => Effect.map(append(sql, events.map((event) => ({ ...event, source: "?" })), now), (outcomes) =>
-            outcomes.map((each) => each.outcome === "conflict" ? { ...each, outcome: "duplicate" as const } : each))),
-          (outcomes) => write((sql) => Effect.forEach(outcomes, ({ outcome, offset }, index) =>
+          write((sql) => Effect.map(append(sql, events.map((event) => ({ ...event, source: "?" })), now, steadyNow), ({ outcomes, declared }) =>
+            ({ declared, outcomes: outcomes.map((each) => each.outcome === "conflict" ? { ...each, outcome: "duplicate" as const } : each) }))),
+          ({ outcomes }) => write((sql) => Effect.forEach(outcomes, ({ outcome, offset }, index) =>
             outcome === "stored" ? sql\`UPDATE event SET source = \${events[index]?.source ?? ""} WHERE offset = \${offset}\` : Effect.void))
         )`
       )

@@ -26,6 +26,10 @@ export interface SettingsShape {
   /** How long a publisher waits for its answer once its request is here. */
   readonly publishSecondsMax: number
   readonly shutdownSecondsMax: number
+  /** How long a gap in a sequence may be open before its numbers are declared missing. */
+  readonly gapSeconds: number
+  /** How far a gap in a sequence may lie behind the highest number before it is declared missing. */
+  readonly gapEvents: number
   readonly logLevel: LogLevel.LogLevel
   readonly logFormat: "pretty" | "json" | "auto"
 }
@@ -160,6 +164,18 @@ export const definitions: Definitions = {
   requestSecondsMax: seconds("SEKALI_REQUEST_SECONDS_MAX", 30, "time for a whole request to arrive"),
   publishSecondsMax: seconds("SEKALI_PUBLISH_SECONDS_MAX", 10, "time in which a publish is answered"),
   shutdownSecondsMax: seconds("SEKALI_SHUTDOWN_SECONDS_MAX", 10, "time in which a shutdown is done"),
+  gapSeconds: seconds(
+    "SEKALI_GAP_SECONDS",
+    30,
+    "time after which the numbers of a gap in a sequence are declared missing"
+  ),
+  gapEvents: whole(
+    "SEKALI_GAP_EVENTS",
+    10_000,
+    1,
+    1_000_000_000,
+    "numbers that a sequence may go on beyond a gap before that is declared missing"
+  ),
   logLevel: choice("SEKALI_LOG_LEVEL", LogLevel.Info, logLevels, "the least severe lines that are logged"),
   logFormat: choice(
     "SEKALI_LOG_FORMAT",
@@ -242,4 +258,12 @@ export class ReadingLimits extends Context.Reference<ReadingLimits>()("sekali/Re
     /** Bytes of payload that a stream holds at a time, unless a single event has more. */
     streamBytesMax: mebibyte / 4
   })
+}) {}
+
+/**
+ * How many gaps of one series may be open: where there are more after a commit, the oldest are declared missing in it.
+ * This bounds the books of a source whose numbers make no sense, and is no setting of an operator either.
+ */
+export class SequenceLimits extends Context.Reference<SequenceLimits>()("sekali/SequenceLimits", {
+  defaultValue: () => ({ gapsMax: 1000 })
 }) {}

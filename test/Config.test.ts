@@ -51,6 +51,8 @@ describe("without any setting", () => {
       requestSecondsMax: 30,
       publishSecondsMax: 10,
       shutdownSecondsMax: 10,
+      gapSeconds: 30,
+      gapEvents: 10_000,
       logLevel: LogLevel.Info,
       logFormat: "auto"
     })
@@ -87,6 +89,8 @@ describe("a setting", () => {
     ["SEKALI_REQUEST_SECONDS_MAX", "3600", { requestSecondsMax: 3600 }],
     ["SEKALI_PUBLISH_SECONDS_MAX", "0.1", { publishSecondsMax: 0.1 }],
     ["SEKALI_SHUTDOWN_SECONDS_MAX", "2.125", { shutdownSecondsMax: 2.125 }],
+    ["SEKALI_GAP_SECONDS", "0.5", { gapSeconds: 0.5 }],
+    ["SEKALI_GAP_EVENTS", "1", { gapEvents: 1 }],
     ["SEKALI_LOG_LEVEL", "trace", { logLevel: LogLevel.Trace }],
     ["SEKALI_LOG_LEVEL", "debug", { logLevel: LogLevel.Debug }],
     ["SEKALI_LOG_LEVEL", "info", { logLevel: LogLevel.Info }],

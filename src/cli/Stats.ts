@@ -24,7 +24,7 @@ const topicsShown = 20
 const table = (stats: typeof StatsAnswer.Type): string => {
   const number = (value: number) => value.toLocaleString("en-US")
   const share = (part: number, whole: number) => `${((whole === 0 ? 0 : part / whole) * 100).toFixed(1)} %`
-  const { queue, publishes } = stats
+  const { queue, publishes, sequences } = stats
   const figures: ReadonlyArray<readonly [string, string, string?]> = [
     ["received", number(stats.received)],
     ["unique", number(stats.unique_processed)],
@@ -35,6 +35,15 @@ const table = (stats: typeof StatsAnswer.Type): string => {
     ["queue, bytes", number(queue.bytes), `${share(queue.bytes, queue.bytes_max)} of its room`],
     ["requests", number(publishes.attempts), "to publish, since it started"],
     ["retries", number(publishes.retries), "among them"],
+    ["sources", number(sequences.sources), "that number their events"],
+    ["gaps open", number(sequences.gaps_open), "in their sequences"],
+    [
+      "missing",
+      number(sequences.missing),
+      `of ${number(sequences.declared_missing)} numbers declared missing`
+    ],
+    ["late", number(sequences.late), "came after that"],
+    ["reused", number(sequences.sequence_reused), "numbers that came again with another event"],
     ["uptime", duration(stats.uptime)],
     ["topics", number(stats.topics_total)]
   ]

@@ -107,8 +107,22 @@ export class CursorLost extends Data.TaggedError("CursorLost")<{
   }
 }
 
+/** A cursor of a reading in sequence names no event of that reading. */
+export class CursorOutside extends Data.TaggedError("CursorOutside")<{ readonly after: number }> {
+  get problem(): Problem {
+    const detail = "names no event of this topic and source with a sequence"
+    return {
+      status: 422,
+      type: "cursor-outside",
+      title: "The cursor is outside of what is read",
+      detail: `The offset ${this.after} ${detail}: pass \`next\` of a page of the same reading, or begin without one.`,
+      errors: [{ pointer: "after", detail }]
+    }
+  }
+}
+
 /** Why a reader's cursor cannot be followed. */
-export type CursorError = CursorAhead | CursorLost
+export type CursorError = CursorAhead | CursorLost | CursorOutside
 
 /** The body's type or encoding is not one that is read here. */
 export class UnsupportedBody extends Data.TaggedError("UnsupportedBody")<{ readonly detail: string }> {

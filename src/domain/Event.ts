@@ -33,6 +33,8 @@ export interface StoredEvent extends Event {
   readonly offset: number
   /** When it was stored, in milliseconds since 1970 by the wall clock; it never falls as offsets grow. */
   readonly processedAt: number
+  /** Whether it came after its sequence had been declared missing. */
+  readonly late: boolean
 }
 
 /** What became of one event of a submission (G8). `offset` is always that of the one stored event with this key. */

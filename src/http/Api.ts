@@ -236,7 +236,12 @@ export const EventAnswer = Schema.Struct({
   payload: Payload,
   sequence: optional(Count),
   origin: optional(Schema.String),
-  processed_at: Time
+  processed_at: Time,
+  late: optional(
+    Schema.Literal(true).annotations({
+      description: "Where it is there: the event came after its sequence had been declared missing."
+    })
+  )
 }).annotations({ identifier: "Event" })
 
 /** A page of events. */
@@ -247,7 +252,7 @@ export const EventsAnswer = Schema.Struct({
   count: Count,
   events: Schema.Array(EventAnswer),
   next: Offset.annotations({
-    description: "The last offset that was looked at: pass it as `after` to go on."
+    description: "The offset of the last event that was looked at: pass it as `after` to go on."
   }),
   more: Schema.Boolean.annotations({
     description: "Whether to ask again at once. A page may be short although it is true."
@@ -323,7 +328,22 @@ export const StatsAnswer = Schema.Struct({
   publishes: Schema.Struct({
     attempts: Count,
     retries: Count.annotations({ description: "Those of them that came with a `Sekali-Attempt` over 1." })
-  }).annotations({ description: "Requests to publish since this process started." })
+  }).annotations({ description: "Requests to publish since this process started." }),
+  sequences: Schema.Struct({
+    sources: Count.annotations({
+      description: "Series: pairs of a topic and a source that numbers its events."
+    }),
+    gaps_open: Count.annotations({ description: "Gaps whose numbers are still waited for." }),
+    declared_missing: Count.annotations({
+      description:
+        "Numbers that were ever given up: `missing` + `late`. It is counted up to 9007199254740991."
+    }),
+    missing: Count.annotations({ description: "Those that are still missing." }),
+    late: Count.annotations({ description: "Those that came nevertheless: events marked `late`." }),
+    sequence_reused: Count.annotations({
+      description: "Events with a number that an earlier event of the same topic and source has."
+    })
+  }).annotations({ description: "What the sequences of all sources add up to; see `/sources`." })
 }).annotations({ identifier: "Stats" })
 
 /** A page of topics. */
@@ -343,6 +363,44 @@ export const TopicsAnswer = Schema.Struct({
   next: Schema.String.annotations({ description: "The last topic listed: pass it as `after` to go on." }),
   more: Schema.Boolean
 }).annotations({ identifier: "Topics" })
+
+const SequenceNumber = Schema.NonNegativeInt
+
+/** A page of series. */
+export const SourcesAnswer = Schema.Struct({
+  count: Count,
+  sources: Schema.Array(
+    Schema.Struct({
+      topic: Schema.String,
+      source: Schema.String,
+      first: SequenceNumber.annotations({
+        description: "The number that was seen first: it opened the series."
+      }),
+      contiguous: SequenceNumber.annotations({
+        description: "All numbers from `first` to this one are stored, or were given up."
+      }),
+      highest: SequenceNumber.annotations({ description: "The greatest number seen." }),
+      gaps_open: Count,
+      declared_missing: Count.annotations({
+        description: "Numbers that were ever given up: `missing` + `late`."
+      }),
+      missing: Count,
+      late: Count,
+      sequence_reused: Count,
+      gaps: Schema.Array(
+        Schema.Struct({
+          first: SequenceNumber,
+          last: SequenceNumber,
+          opened_at: Time.annotations({ description: "When a number beyond the gap came." })
+        }).annotations({ identifier: "Gap" })
+      ).annotations({ description: "The lowest of the open gaps, at most ten." })
+    }).annotations({ identifier: "SourceBook" })
+  ),
+  next: Count.annotations({ description: "Where this page ends: pass it as `after` to go on." }),
+  more: Schema.Boolean.annotations({
+    description: "Whether to ask again at once. A page may be short, or empty, although it is true."
+  })
+}).annotations({ identifier: "Sources" })
 
 /** The answer of a health check that passed. */
 export const HealthAnswer = Schema.Struct({ status: Schema.Literal("live", "ready") }).annotations({
@@ -378,7 +436,9 @@ const textParameter = <A>(rule: string, parse: (text: string) => Option.Option<A
   ).annotations({ jsonSchema: { type: "string" }, description: rule })
 
 const OffsetCursor = wholeParameter(0, Number.MAX_SAFE_INTEGER).annotations({
-  description: "Exclusive: only what lies behind this offset; with `order=desc`, only what is older."
+  description:
+    "Exclusive: only what lies behind this offset; with `order=desc`, only what is older; with `order=sequence`, only " +
+    "what comes behind the event with this offset, which has to be one of those that are read (0: from the beginning)."
 })
 const Limit = wholeParameter(1, 1000).annotations({
   description: "How many at most; 100 where it is left out."
@@ -401,7 +461,15 @@ export const EventsParameters = parameters({
   since: optional(textParameter(`${timestampRule} (inclusive)`, parseTimestamp)),
   until: optional(textParameter(`${timestampRule} (exclusive)`, parseTimestamp)),
   limit: optional(Limit),
-  order: optional(Schema.Literal("asc", "desc").annotations({ message: mustBe("asc or desc") })),
+  order: optional(
+    Schema.Literal("asc", "desc", "sequence").annotations({
+      message: mustBe("asc, desc or sequence"),
+      description:
+        "By offset, or by sequence: the events of one `topic` (no pattern) and `source` that have one, by that and then " +
+        "by offset. An event that came late stands where it belongs, so this shows what is stored; to follow what " +
+        "comes, read by offset."
+    })
+  ),
   after: optional(OffsetCursor)
 })
 
@@ -555,6 +623,30 @@ const reading = HttpApiGroup.make("reading")
       .addError(problems.invalid)
       .addError(problems.unavailable)
       .annotate(OpenApi.Summary, "List topics in alphabetical order")
+  )
+  .add(
+    HttpApiEndpoint.get("sources", "/sources")
+      .setUrlParams(
+        parameters({
+          topic: optional(textParameter(topicPatternRule, parseTopicPattern)),
+          source: optional(Source),
+          limit: optional(Limit),
+          after: optional(
+            wholeParameter(0, Number.MAX_SAFE_INTEGER).annotations({
+              description: "The `next` of a page, to go on behind it."
+            })
+          )
+        })
+      )
+      .addSuccess(SourcesAnswer)
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "List the sequences of sources")
+      .annotate(
+        OpenApi.Description,
+        "For each topic and source whose events have a `sequence`: what is contiguous, which gaps are open, what was given " +
+          "up, came late or was numbered twice. In the order in which the series were opened."
+      )
   )
 
 const BackupFile = HttpApiSchema.Uint8Array({ contentType: backupContentType }).annotations({

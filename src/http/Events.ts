@@ -1,5 +1,5 @@
 /**
- * `GET /events`: pages and streams of events by offset. A page is put together from bounded steps through the store,
+ * `GET /events`: pages and streams of events by offset, or of one source's by sequence. A page is put together from bounded steps through the store,
  * between which others get their turn; it ends when it is full, when it has looked at enough, or at the store's end.
  * The payload of an event is JSON text already and goes into the answer as it is.
  */
@@ -18,12 +18,13 @@ type Parameters = typeof EventsParameters.Type
 
 /** An event as JSON text, with further members behind its own. */
 export const eventJson = (event: StoredEvent, further: Readonly<Record<string, unknown>> = {}): string => {
-  const { offset, topic, eventId, timestamp, source, payload, sequence, origin, processedAt } = event
+  const { offset, topic, eventId, timestamp, source, payload, sequence, origin, processedAt, late } = event
   const before = JSON.stringify({ offset, topic, event_id: eventId, timestamp, source })
   const after = JSON.stringify({
     ...(sequence === null ? {} : { sequence }),
     ...(origin === null ? {} : { origin }),
     processed_at: isoTime(processedAt),
+    ...(late ? { late } : {}),
     ...further
   })
   return `${before.slice(0, -1)},"payload":${payload},${after.slice(1)}`
@@ -38,7 +39,16 @@ const filterOf = ({ topic, event_id, source, since, until }: Parameters): Filter
 })
 
 const scanOf = (parameters: Parameters): Effect.Effect<Omit<Scan, "eventsMax">, InvalidInput> => {
-  const { since, until, order, after } = parameters
+  const { topic, source, since, until, order, after } = parameters
+  if (order === "sequence") {
+    const errors = [
+      ...(topic?.value._tag === "Exact"
+        ? []
+        : [{ pointer: "topic", detail: "must name one topic for this order" }]),
+      ...(source === undefined ? [{ pointer: "source", detail: "must be given for this order" }] : [])
+    ]
+    if (errors.length > 0) return new InvalidInput({ errors })
+  }
   if (since !== undefined && until !== undefined && compareInstants(since.value, until.value) > 0) {
     return new InvalidInput({ errors: [{ pointer: "until", detail: "must not be before since" }] })
   }

@@ -1,12 +1,12 @@
 /**
- * The handlers that read: events, the books, topics, conflicts. Each answer is one committed state of the store.
+ * The handlers that read: events, the books, topics, sources, conflicts. Each answer is one committed state of the store.
  */
 import { HttpServerResponse } from "@effect/platform"
 import { Clock, Effect } from "effect"
 import { NotFound } from "../domain/Errors.ts"
 import { isoTime } from "../domain/Timestamp.ts"
 import { Intake } from "../pipeline/Intake.ts"
-import { EventStore } from "../store/EventStore.ts"
+import { EventStore, type SourceBook, type SourcesPage } from "../store/EventStore.ts"
 import { limitDefault } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
 import { eventJson, eventsPage, eventsStream } from "./Events.ts"
@@ -40,9 +40,22 @@ const stats = (startedAt: bigint) =>
         bytes: level.bytes,
         bytes_max: level.bytesMax
       },
-      publishes
+      publishes,
+      sequences: {
+        sources: books.sequences.sources,
+        gaps_open: books.sequences.gapsOpen,
+        ...givenUp(books.sequences)
+      }
     }
   })
+
+/** What was given up of sequences: declared = still missing + came late. */
+const givenUp = ({ declared, late, reused }: Pick<SourceBook, "declared" | "late" | "reused">) => ({
+  declared_missing: declared,
+  missing: declared - late,
+  late,
+  sequence_reused: reused
+})
 
 const known = (topic: string, eventId: string) =>
   Effect.gen(function* () {
@@ -100,6 +113,27 @@ const conflicts = (page: { readonly after: number | undefined; readonly limit: n
     }
   })
 
+const sources = (page: SourcesPage) =>
+  Effect.gen(function* () {
+    const store = yield* EventStore
+    const { items, more, scannedTo } = yield* store.sources(page)
+    return {
+      count: items.length,
+      sources: items.map((book) => ({
+        topic: book.topic,
+        source: book.source,
+        first: book.first,
+        contiguous: book.contiguous,
+        highest: book.highest,
+        gaps_open: book.gapsOpen,
+        ...givenUp(book),
+        gaps: book.gaps.map(({ first, last, openedAt }) => ({ first, last, opened_at: isoTime(openedAt) }))
+      })),
+      next: scannedTo,
+      more
+    }
+  })
+
 /** The handlers of the group `reading`, of a service that has begun to serve at this time of the monotonic clock. */
 export const handlers = (startedAt: bigint) =>
   handlersOf("reading", {
@@ -109,5 +143,7 @@ export const handlers = (startedAt: bigint) =>
     conflicts: ({ urlParams }) =>
       conflicts({ after: urlParams.after, limit: urlParams.limit ?? limitDefault }),
     stats: () => stats(startedAt),
+    sources: ({ urlParams: { topic, source, after, limit } }) =>
+      sources({ topic: topic?.value, source, after, limit: limit ?? limitDefault }),
     topics: ({ urlParams }) => topics({ after: urlParams.after, limit: urlParams.limit ?? limitDefault })
   })

@@ -7,6 +7,9 @@
  * again from here. From then on, until a commit succeeds, submissions are committed one at a time with growing pauses,
  * so that one that cannot be stored does not take the rest with it; where nothing waits an empty append asks whether
  * the store is well again, so that no publisher is needed to find out.
+ *
+ * Beside it a second fiber gives up the gaps in sequences that have been open too long or lie too far behind. It asks
+ * the store every now and then, and writes only where one is due, in a transaction of its own.
  */
 import {
   Cause,
@@ -43,6 +46,34 @@ const pause = (attempt: number): Duration.Duration =>
 
 /** How many keys of a commit's duplicates are named in its log line. */
 const keysLogged = 5
+
+/** How often the store is asked whether a gap is due: each second, or more often where gaps may not live much longer. */
+const gapLook = (gapSeconds: number): Duration.Duration => Duration.seconds(Math.min(1, gapSeconds / 4))
+
+// Declares gaps missing as they are due, for ever. What fails is due still at the next look; whoever publishes is told
+// of the trouble, and so is readiness, hence it is said here only once.
+const declareMissing = Effect.gen(function* () {
+  const { gapSeconds, gapEvents } = yield* Settings
+  const store = yield* EventStore
+  const limits = { secondsMax: gapSeconds, eventsMax: gapEvents }
+  let failing = false
+  while (true) {
+    yield* Effect.sleep(gapLook(gapSeconds))
+    // It takes a bounded number at a time.
+    const looked = yield* Effect.exit(
+      Effect.repeat(Effect.zipRight(Effect.yieldNow(), store.declareMissing(limits)), {
+        while: (declared) => declared > 0
+      })
+    )
+    if (Exit.isFailure(looked) && !failing) {
+      const cause = Cause.squash(looked.cause)
+      yield* Effect.logError("gaps in sequences cannot be declared missing").pipe(
+        Effect.annotateLogs({ cause: describe(cause) })
+      )
+    }
+    failing = Exit.isFailure(looked)
+  }
+})
 
 const run = Effect.gen(function* () {
   const { commitEventsMax } = yield* Settings
@@ -144,6 +175,7 @@ export const layer: Layer.Layer<Consumer, never, Settings | Intake | EventStore>
       Effect.annotateLogs({ fiber: "consumer" }),
       Effect.forkScoped
     )
+    yield* Effect.forkScoped(Effect.annotateLogs(declareMissing, { fiber: "consumer" }))
     return { ended: Fiber.join(fiber) }
   })
 )

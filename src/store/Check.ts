@@ -20,6 +20,7 @@ import {
   examplesMax,
   type StoreRow
 } from "./Recount.ts"
+import { countSequences } from "./RecountSequences.ts"
 
 /** One thing that was looked at. */
 export interface Finding {
@@ -109,8 +110,16 @@ export const check = (
       return report()
     }
     const { books, epochs } = read.right
-    const recounted = { sql, books, epochs, progress }
-    const count: Count = { events: 0, duplicates: 0, conflicts: 0, topics: 0, tallies: new Map() }
+    const recounted = { sql, schema, books, epochs, progress }
+    const count: Count = {
+      events: 0,
+      duplicates: 0,
+      conflicts: 0,
+      topics: 0,
+      sequenced: 0,
+      late: 0,
+      tallies: new Map()
+    }
     yield* look("The events", countEvents(recounted, count))
     yield* look("The redeliveries", countRedeliveries(recounted, count))
     yield* look("The topics", countTopics(recounted, count))
@@ -122,6 +131,8 @@ export const check = (
       Effect.succeed(wrong),
       `The books balance, counted again from the events: ${balance}.`
     )
+    if (books.sources !== undefined)
+      yield* look("The sequences", countSequences(recounted, count), sumOf(books))
     const epoch = epochs.at(-1)?.number ?? 1
     if (store_id !== undefined) {
       const sound = `The store is ${store_id}, in epoch ${epoch}, and has given out the offsets to ${last_offset}.`
@@ -156,6 +167,13 @@ const readBooks = (sql: SqlClient.SqlClient, schema: number) =>
     const epochs = schema === 1 ? [] : yield* sql<EpochRow>`SELECT * FROM epoch ORDER BY number`
     return { books, epochs }
   })
+
+// Nothing is said where there are none.
+const sumOf = ({ sources, gaps_open, declared_missing = 0, late = 0, sequence_reused }: StoreRow) =>
+  sources === 0
+    ? undefined
+    : `The sequences are what the events say: ${sources} sources, ${gaps_open} open gaps, ${declared_missing} numbers ` +
+      `declared missing, of which ${late} came late, and ${sequence_reused} used again.`
 
 // A damaged database may hold any number.
 const timeOf = (milliseconds: number): string =>

@@ -89,13 +89,102 @@ const identity = Effect.gen(function* () {
   yield* sql`INSERT INTO epoch SELECT 1, store_id, ${yield* Clock.currentTimeMillis}, NULL, 0, 0 FROM store`
 })
 
+// Sequences: what the numbers of a source say about its events in a topic. What was stored before this step counts as
+// if it had been in force, and nothing had been given up for its age.
+const sequences = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  const gapsMax = sql.literal("1000")
+  yield* sql`ALTER TABLE event ADD COLUMN late INTEGER NOT NULL DEFAULT 0`
+  yield* sql`
+    CREATE INDEX event_in_sequence ON event (topic_id, source, sequence) WHERE sequence IS NOT NULL`
+  // `behind` says by how much the lowest open gap lies behind the highest number, 0 where no gap is open.
+  yield* sql`
+    CREATE TABLE source (
+      id INTEGER PRIMARY KEY,
+      topic_id INTEGER NOT NULL REFERENCES topic (id),
+      name TEXT NOT NULL,
+      first INTEGER NOT NULL,
+      contiguous INTEGER NOT NULL,
+      highest INTEGER NOT NULL,
+      behind INTEGER NOT NULL,
+      gaps INTEGER NOT NULL,
+      declared INTEGER NOT NULL,
+      late INTEGER NOT NULL,
+      reused INTEGER NOT NULL,
+      UNIQUE (topic_id, name)
+    ) STRICT`
+  yield* sql`CREATE INDEX source_by_behind ON source (behind) WHERE behind > 0`
+  yield* sql`
+    CREATE TABLE gap (
+      source_id INTEGER NOT NULL REFERENCES source (id),
+      first INTEGER NOT NULL,
+      last INTEGER NOT NULL,
+      opened_at INTEGER NOT NULL,
+      PRIMARY KEY (source_id, first)
+    ) STRICT, WITHOUT ROWID`
+  yield* sql`CREATE INDEX gap_by_age ON gap (opened_at)`
+  yield* sql`ALTER TABLE store ADD COLUMN sources INTEGER NOT NULL DEFAULT 0`
+  yield* sql`ALTER TABLE store ADD COLUMN gaps_open INTEGER NOT NULL DEFAULT 0`
+  yield* sql`ALTER TABLE store ADD COLUMN declared_missing INTEGER NOT NULL DEFAULT 0`
+  yield* sql`ALTER TABLE store ADD COLUMN late INTEGER NOT NULL DEFAULT 0`
+  yield* sql`ALTER TABLE store ADD COLUMN sequence_reused INTEGER NOT NULL DEFAULT 0`
+  yield* sql`
+    INSERT INTO source (topic_id, name, first, contiguous, highest, behind, gaps, declared, late, reused)
+    SELECT s.topic_id, s.source, e.sequence, s.highest, s.highest, 0, 0, 0, 0, s.reused FROM (
+      SELECT topic_id, source, min(offset) AS opened, max(sequence) AS highest,
+        count(*) - count(DISTINCT sequence) AS reused
+      FROM event WHERE sequence IS NOT NULL GROUP BY topic_id, source
+    ) AS s JOIN event AS e ON e.offset = s.opened
+    ORDER BY s.opened`
+  // A gap opened when the first number beyond it came.
+  yield* sql`
+    INSERT INTO gap (source_id, first, last, opened_at)
+    SELECT source_id, before + 1, sequence - 1, opened_at FROM (
+      SELECT s.id AS source_id, e.sequence, s.first,
+        lag(e.sequence) OVER (PARTITION BY s.id ORDER BY e.sequence) AS before,
+        min(e.processed_at) OVER (
+          PARTITION BY s.id ORDER BY e.sequence DESC ROWS UNBOUNDED PRECEDING
+        ) AS opened_at
+      FROM source AS s CROSS JOIN event AS e
+        ON e.topic_id = s.topic_id AND e.source = s.name AND e.sequence IS NOT NULL
+    ) WHERE before >= first AND sequence > before + 1`
+  yield* sql`
+    UPDATE source SET declared = coalesce((
+      SELECT sum(last - first + 1) FROM (
+        SELECT first, last FROM gap WHERE source_id = source.id
+        ORDER BY opened_at DESC, first DESC LIMIT -1 OFFSET ${gapsMax}
+      )), 0)`
+  yield* sql`
+    DELETE FROM gap WHERE (source_id, first) IN (
+      SELECT source_id, first FROM (
+        SELECT source_id, first, row_number() OVER (
+          PARTITION BY source_id ORDER BY opened_at DESC, first DESC
+        ) AS age FROM gap
+      ) WHERE age > ${gapsMax})`
+  yield* sql`UPDATE source SET gaps = (SELECT count(*) FROM gap WHERE source_id = source.id)`
+  yield* sql`
+    UPDATE source SET contiguous = g.first - 1, behind = highest - g.last
+    FROM (SELECT source_id, min(first) AS first, last FROM gap GROUP BY source_id) AS g
+    WHERE g.source_id = source.id`
+  yield* sql`
+    UPDATE store SET
+      sources = s.sources, gaps_open = s.gaps, sequence_reused = s.reused,
+      declared_missing = min(s.declared, ${sql.literal(String(Number.MAX_SAFE_INTEGER))})
+    FROM (
+      SELECT count(*) AS sources, coalesce(sum(gaps), 0) AS gaps, coalesce(sum(reused), 0) AS reused,
+        cast(total(declared) AS INTEGER) AS declared
+      FROM source
+    ) AS s`
+})
+
 /** SQL for an id that no other store has, from SQLite's own source of chance. */
 export const freshStoreId = "lower(hex(randomblob(8)))"
 
 /** The steps by number and name. */
 export const migrations = {
   "0001_events": events,
-  "0002_identity": identity
+  "0002_identity": identity,
+  "0003_sequences": sequences
 }
 
 /** The newest step that this program knows. */
@@ -152,15 +241,37 @@ const firstSchema = {
   ]
 }
 
-/** The columns after the last step. */
-export const schema: Schema = {
+/** The columns after the second step. */
+const secondSchema = {
   ...firstSchema,
   store: [...firstSchema.store, "store_id", "backup_at"],
   epoch: ["number", "store_id", "started_at", "backup_at", "last_offset", "base_offset"]
 }
 
+/** The columns after the last step. */
+export const schema: Schema = {
+  ...secondSchema,
+  store: [...secondSchema.store, "sources", "gaps_open", "declared_missing", "late", "sequence_reused"],
+  event: [...secondSchema.event, "late"],
+  source: [
+    "id",
+    "topic_id",
+    "name",
+    "first",
+    "contiguous",
+    "highest",
+    "behind",
+    "gaps",
+    "declared",
+    "late",
+    "reused"
+  ],
+  gap: ["source_id", "first", "last", "opened_at"]
+}
+
 /** The columns after a step that has been released. */
-export const schemaAfter = (step: number): Schema => (step === 1 ? firstSchema : schema)
+export const schemaAfter = (step: number): Schema =>
+  step === 1 ? firstSchema : step === 2 ? secondSchema : schema
 
 /** What a database lacks of a schema, as `table.column`. One that lacks anything is damaged. */
 export const missingColumns = (sql: SqlClient.SqlClient, wanted: Schema) =>

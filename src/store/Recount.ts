@@ -9,13 +9,13 @@ import { compareInstants, type Instant, parseTimestamp } from "../domain/Timesta
 
 /** How far a check is. */
 export interface CheckProgress {
-  readonly step: "integrity" | "events" | "redeliveries" | "topics"
+  readonly step: "integrity" | "events" | "redeliveries" | "topics" | "sequences"
   readonly done: number
   readonly total: number
 }
 
 /** Rows that one statement reads. */
-const windowRows = 5000
+export const windowRows = 5000
 
 /** How many faults of one kind are told one by one. */
 export const examplesMax = 10
@@ -31,6 +31,11 @@ export interface StoreRow {
   readonly processed_at: number
   readonly store_id?: string
   readonly backup_at?: number | null
+  readonly sources?: number
+  readonly gaps_open?: number
+  readonly declared_missing?: number
+  readonly late?: number
+  readonly sequence_reused?: number
 }
 
 /** The row of an epoch. */
@@ -59,6 +64,7 @@ interface TopicRow {
 /** What is recounted, and how its progress is told. */
 export interface Recounted {
   readonly sql: SqlClient.SqlClient
+  readonly schema: number
   readonly books: StoreRow
   readonly epochs: ReadonlyArray<EpochRow>
   readonly progress: (progress: CheckProgress) => Effect.Effect<void>
@@ -70,6 +76,9 @@ export interface Count {
   duplicates: number
   conflicts: number
   topics: number
+  /** Events with a sequence, and those of them that came late. */
+  sequenced: number
+  late: number
   readonly tallies: Map<number, Tally>
 }
 
@@ -127,8 +136,9 @@ const walk = <Row>(
 /** Counts the events into `count`; a sentence for each kind of fault. */
 export const countEvents = (recounted: Recounted, count: Count) =>
   Effect.gen(function* () {
-    const { sql, books, epochs } = recounted
+    const { sql, schema, books, epochs } = recounted
     const counted = new Counted()
+    const late = sql.literal(schema < 3 ? "0 AS late" : "late")
     let before = 0
     count.events = yield* walk(
       recounted,
@@ -139,12 +149,14 @@ export const countEvents = (recounted: Recounted, count: Count) =>
         topic_id: number
         timestamp: string
         processed_at: number
+        sequence: number | null
+        late: number
         valid: number
       }>`
-        SELECT offset, topic_id, timestamp, processed_at, json_valid(payload) AS valid FROM event
+        SELECT offset, topic_id, timestamp, processed_at, sequence, ${late}, json_valid(payload) AS valid FROM event
         WHERE offset > ${after} ORDER BY offset LIMIT ${windowRows}`,
       ({ offset }) => offset,
-      ({ offset, topic_id, timestamp, processed_at, valid }) => {
+      ({ offset, topic_id, timestamp, processed_at, sequence, late, valid }) => {
         const where = `at offset ${offset}`
         const time = Option.getOrUndefined(parseTimestamp(timestamp))
         if (valid !== 1) counted.note("Events whose payload is not JSON", where)
@@ -159,6 +171,8 @@ export const countEvents = (recounted: Recounted, count: Count) =>
           counted.note("Events with an offset that an epoch left out", where)
         }
         before = Math.max(before, processed_at)
+        if (sequence !== null) count.sequenced++
+        if (late !== 0) count.late++
         const tally = tallyOf(count, topic_id)
         if (tally.events++ === 0) tally.firstOffset = offset
         tally.lastOffset = offset

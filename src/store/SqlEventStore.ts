@@ -8,15 +8,24 @@
 import type { SqlClient } from "@effect/sql"
 import type { SqlError } from "@effect/sql/SqlError"
 import { Clock, Context, Effect, Layer, Option } from "effect"
-import { ReadingLimits } from "../Config.ts"
-import type { CursorError, StoreError, StoreRefused } from "../domain/Errors.ts"
+import { ReadingLimits, SequenceLimits } from "../Config.ts"
+import { type CursorError, CursorOutside, type StoreError, type StoreRefused } from "../domain/Errors.ts"
 import { type Event, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
 import { compareInstants, parseTimestamp } from "../domain/Timestamp.ts"
 import * as Backups from "./Backups.ts"
 import * as Connection from "./Connection.ts"
 import type { Database } from "./Database.ts"
 import { cursorFault } from "./Epoch.ts"
-import { booksTopicsMax, EventStore, type Filter, matchesFilter, type Scan } from "./EventStore.ts"
+import {
+  booksTopicsMax,
+  EventStore,
+  type Filter,
+  matchesFilter,
+  type Scan,
+  type Window
+} from "./EventStore.ts"
+import { steadyClock, warnOfMissing } from "./Sequences.ts"
+import { declareDue, isAnyDue, listSources, moveSeries } from "./SqlSequences.ts"
 
 interface EventRow {
   readonly offset: number
@@ -28,6 +37,7 @@ interface EventRow {
   readonly sequence: number | null
   readonly origin: string | null
   readonly processed_at: number
+  readonly late: number
 }
 
 const storedEvent = (row: EventRow): StoredEvent => ({
@@ -40,7 +50,8 @@ const storedEvent = (row: EventRow): StoredEvent => ({
   payload: row.payload,
   sequence: row.sequence,
   origin: row.origin,
-  processedAt: row.processed_at
+  processedAt: row.processed_at,
+  late: row.late === 1
 })
 
 /** What a batch moves in the books of one topic. */
@@ -68,8 +79,8 @@ const only = <A>(rows: ReadonlyArray<A>): A => {
   return rows[0]
 }
 
-/** Appends a batch inside the transaction that is open. */
-const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: number) =>
+/** Appends a batch inside the transaction that is open; gaps open at the time of the steady clock. */
+const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: number, steadyNow: number) =>
   Effect.gen(function* () {
     const books = only(
       yield* sql<{ last_offset: number; processed_at: number }>`SELECT last_offset, processed_at FROM store`
@@ -151,7 +162,12 @@ const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: num
         topics = topics + ${created},
         last_offset = last_offset + ${events.length},
         processed_at = ${processedAt}`
-    return outcomes
+    const { gapsMax } = yield* SequenceLimits
+    const sequenced = placed.flatMap(({ event: { topic, source, sequence }, topicId, offset }) =>
+      sequence === null || !stored.has(offset) ? [] : [{ offset, sequence, topicId, topic, source }]
+    )
+    const declared = yield* moveSeries(sql, sequenced, books.last_offset, steadyNow, gapsMax)
+    return { outcomes, declared }
   })
 
 const emptyMove = (id: number): TopicMove => ({
@@ -296,7 +312,7 @@ const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Sca
     if (first === undefined || last === undefined) return { events: [], scannedTo: after ?? 0, end: true }
     const found = yield* sql<EventRow>`
       SELECT e.offset, t.name AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
-        e.processed_at
+        e.processed_at, e.late
       FROM event AS e CROSS JOIN topic AS t ON t.id = e.topic_id
       WHERE e.offset BETWEEN ${Math.min(first, last)} AND ${Math.max(first, last)} AND ${equalities(sql, filter)}
       ORDER BY e.offset ${sql.literal(order === "asc" ? "ASC" : "DESC")}`
@@ -306,6 +322,48 @@ const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Sca
     return full === undefined
       ? { events, scannedTo: last, end: within === sizes.length }
       : { events, scannedTo: full.offset, end: false }
+  })
+
+/** A step through the events of one series, by their sequence and then by their offset. */
+const scanInSequence = (
+  sql: SqlClient.SqlClient,
+  { filter, after, eventsMax }: Scan
+): Effect.Effect<Effect.Effect<Window, CursorOutside>, SqlError> =>
+  Effect.gen(function* () {
+    const { windowRowsMax, windowBytesMax } = yield* ReadingLimits
+    const topic = filter.topic?._tag === "Exact" ? filter.topic.topic : undefined
+    if (topic === undefined || filter.source === undefined) {
+      return yield* Effect.dieMessage("a reading in sequence is one of a topic and a source")
+    }
+    const series = sql`
+      topic_id = (SELECT id FROM topic WHERE name = ${topic}) AND source = ${filter.source} AND sequence IS NOT NULL`
+    const [place] = yield* sql<{ sequence: number; offset: number }>`
+      SELECT sequence, offset FROM event WHERE offset = ${after ?? 0} AND ${series}`
+    if (place === undefined && after !== undefined && after !== 0) {
+      return Effect.fail(new CursorOutside({ after }))
+    }
+    const from = place ?? { sequence: -1, offset: 0 }
+    const sizes = yield* sql<{ sequence: number; offset: number; bytes: number }>`
+      SELECT sequence, offset, octet_length(payload) AS bytes FROM event
+      WHERE ${series} AND (sequence, offset) > (${from.sequence}, ${from.offset})
+      ORDER BY sequence, offset LIMIT ${windowRowsMax + 1}`
+    const within = countWithin(sizes, windowRowsMax, windowBytesMax)
+    const last = sizes[within - 1]
+    if (last === undefined) return Effect.succeed({ events: [], scannedTo: after ?? 0, end: true })
+    const found = yield* sql<EventRow>`
+      SELECT offset, ${topic} AS topic, event_id, timestamp, source, payload, sequence, origin, processed_at, late
+      FROM event
+      WHERE ${series} AND (sequence, offset) > (${from.sequence}, ${from.offset})
+        AND (sequence, offset) <= (${last.sequence}, ${last.offset})
+      ORDER BY sequence, offset`
+    const matching = found.map(storedEvent).filter((event) => matchesFilter(filter, event))
+    const events = matching.slice(0, eventsMax)
+    const full = matching.length > eventsMax ? events.at(-1) : undefined
+    return Effect.succeed(
+      full === undefined
+        ? { events, scannedTo: last.offset, end: within === sizes.length }
+        : { events, scannedTo: full.offset, end: false }
+    )
   })
 
 /** How many of the rows make a window: no more than `rows`, and no more bytes than a step may read, but at least one. */
@@ -324,7 +382,7 @@ const countWithin = (
   return count
 }
 
-const make = (connection: Connection.Connection) => {
+const make = (connection: Connection.Connection, steady: Effect.Effect<number>) => {
   const { read, write } = connection
 
   /** Reads behind a cursor, given the last offset; fails where the cursor cannot be followed. */
@@ -346,8 +404,26 @@ const make = (connection: Connection.Connection) => {
     append: (events) =>
       events.length === 0
         ? Effect.as(connection.probe, [])
-        : Effect.flatMap(Clock.currentTimeMillis, (now) => write((sql) => append(sql, events, now))),
-    scan: (request) => readBehind(request.after, (sql, lastOffset) => scan(sql, request, lastOffset)),
+        : Effect.gen(function* () {
+            const now = yield* Clock.currentTimeMillis
+            const steadyNow = yield* steady
+            const { outcomes, declared } = yield* write((sql) => append(sql, events, now, steadyNow))
+            yield* warnOfMissing(declared)
+            return outcomes
+          }),
+    declareMissing: ({ secondsMax, eventsMax }) =>
+      Effect.gen(function* () {
+        const now = yield* steady
+        const due = { now, openedBefore: now - secondsMax * 1000, eventsMax }
+        if (!(yield* read((sql) => isAnyDue(sql, due)))) return 0
+        const declared = yield* write((sql) => declareDue(sql, due))
+        yield* warnOfMissing(declared)
+        return declared.reduce((count, { gaps }) => count + gaps.length, 0)
+      }),
+    scan: (request) =>
+      request.order === "sequence"
+        ? Effect.flatten(readBehind(request.after, (sql) => scanInSequence(sql, request)))
+        : readBehind(request.after, (sql, lastOffset) => scan(sql, request, lastOffset)),
     lookup: ({ topic, eventId }) =>
       read((sql) =>
         Effect.map(
@@ -359,7 +435,7 @@ const make = (connection: Connection.Connection) => {
             }
           >`
             SELECT e.offset, t.name AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
-              e.processed_at, r.duplicates, r.conflicts, r.last_duplicate_at
+              e.processed_at, e.late, r.duplicates, r.conflicts, r.last_duplicate_at
             FROM topic AS t
             JOIN event AS e ON e.topic_id = t.id AND e.event_id = ${eventId}
             LEFT JOIN redelivery AS r ON r.offset = e.offset
@@ -385,8 +461,14 @@ const make = (connection: Connection.Connection) => {
             last_offset: number
             store_id: string
             epoch: number
+            sources: number
+            gaps_open: number
+            declared_missing: number
+            late: number
+            sequence_reused: number
           }>`
-            SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset, store_id,
+            SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset, store_id, sources,
+              gaps_open, declared_missing, late, sequence_reused,
               (SELECT max(number) FROM epoch) AS epoch
             FROM store`
         )
@@ -402,7 +484,14 @@ const make = (connection: Connection.Connection) => {
           topics: topics.map(({ name }) => name),
           lastOffset: books.last_offset,
           storeId: books.store_id,
-          epoch: books.epoch
+          epoch: books.epoch,
+          sequences: {
+            sources: books.sources,
+            gapsOpen: books.gaps_open,
+            declared: books.declared_missing,
+            late: books.late,
+            reused: books.sequence_reused
+          }
         }
       })
     ),
@@ -424,6 +513,7 @@ const make = (connection: Connection.Connection) => {
           (rows) => ({ items: rows.slice(0, limit), more: rows.length > limit })
         )
       ),
+    sources: (page) => read((sql) => listSources(sql, page)),
     conflicts: ({ after, limit }) =>
       readBehind(after, (sql) =>
         Effect.map(
@@ -455,7 +545,8 @@ const make = (connection: Connection.Connection) => {
 export const layer: Layer.Layer<EventStore | Backups.Backups, StoreRefused, Database> = Layer.scopedContext(
   Effect.gen(function* () {
     const connection = yield* Connection.open
+    const steady = yield* steadyClock
     const backups = yield* Backups.make(connection)
-    return Context.make(EventStore, make(connection)).pipe(Context.add(Backups.Backups, backups))
+    return Context.make(EventStore, make(connection, steady)).pipe(Context.add(Backups.Backups, backups))
   })
 )

@@ -13,6 +13,7 @@ const served: ReadonlyArray<readonly [path: string, method: "GET" | "POST"]> = [
   ["/conflicts", "GET"],
   ["/stats", "GET"],
   ["/topics", "GET"],
+  ["/sources", "GET"],
   ["/backup", "GET"],
   ["/health/live", "GET"],
   ["/health/ready", "GET"],
@@ -116,6 +117,7 @@ describe("GET /openapi.json", () => {
       ])
       expect(query("/conflicts")).toEqual(["limit", "after"])
       expect(query("/topics")).toEqual(["limit", "after"])
+      expect(query("/sources")).toEqual(["topic", "source", "limit", "after"])
       expect(query("/stats")).toEqual([])
 
       const statuses = (path: string, method: string) =>

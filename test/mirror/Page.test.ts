@@ -13,7 +13,8 @@ const page = (offsets: ReadonlyArray<number>, further: Readonly<Record<string, u
   const events = offsets.map((offset) => ({
     ...makeEvent({ eventId: `e${offset}` }),
     offset,
-    processedAt: 0
+    processedAt: 0,
+    late: false
   }))
   const list = events.map((event) => eventJson(event)).join(",")
   const rest = JSON.stringify({
@@ -34,7 +35,7 @@ describe("a page", () => {
         fc.constantFrom("", " ", "\r\n\t"),
         (events, space) => {
           const list = events.map((event, index) =>
-            eventJson({ ...event, offset: index + 1, processedAt: 0 })
+            eventJson({ ...event, offset: index + 1, processedAt: 0, late: false })
           )
           const next = events.length
           const text = `${space}{${space}"next"${space}:${next},"topic":null,"count":${next},${space}"events":[${space}${list.join(

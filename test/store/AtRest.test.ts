@@ -21,6 +21,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Stream, TestClock } from "effect"
 import { backupAtRest, checkAtRest } from "../../src/node/AtRest.ts"
 import { dated, receive, rotate } from "../../src/node/BackupFiles.ts"
+import { latestMigration } from "../../src/store/Migrations.ts"
 import { edit, makeVersionOne } from "../support/databases.ts"
 import { makeEvents } from "../support/events.ts"
 import {
@@ -186,7 +187,12 @@ describe("a backup of a database at rest", () => {
       expect(fingerprint(folder)).toMatchObject(before)
       expect(yield* checkAtRest(`${folder}/backup.db`)).toMatchObject({
         sound: true,
-        figures: { schema: 2, received: 3, epoch: 1, storeId: expect.stringMatching(/^[0-9a-f]{16}$/) }
+        figures: {
+          schema: latestMigration,
+          received: 3,
+          epoch: 1,
+          storeId: expect.stringMatching(/^[0-9a-f]{16}$/)
+        }
       })
     })
   )

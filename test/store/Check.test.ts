@@ -8,9 +8,10 @@ import { Effect, TestClock } from "effect"
 import fc from "fast-check"
 import { connectTo } from "../../src/node/SqliteCopies.ts"
 import { type CheckReport, check } from "../../src/store/Check.ts"
+import { latestMigration } from "../../src/store/Migrations.ts"
 import type { CheckProgress } from "../../src/store/Recount.ts"
 import { edit, makeVersionOne } from "../support/databases.ts"
-import { anyEvent, makeEvents } from "../support/events.ts"
+import { anyEvent, makeEvent, makeEvents } from "../support/events.ts"
 import { databaseAt, openClosable, temporaryFolder } from "../support/stores.ts"
 
 const start = Date.UTC(2026, 10, 22)
@@ -62,7 +63,7 @@ describe("a sound database", () => {
       expect(report.sound).toBe(true)
       const base = (start + 60_000 + 86_400_000 - Date.UTC(2020, 0, 1)) * 1000
       expect(report.figures).toEqual({
-        schema: 2,
+        schema: latestMigration,
         storeId: expect.stringMatching(/^[0-9a-f]{16}$/),
         epoch: 2,
         backupAt: start + 90_000_000,
@@ -77,7 +78,7 @@ describe("a sound database", () => {
       expect(sentences).toEqual([
         "The file is sound: SQLite finds no damage in it.",
         "No row refers to one that is missing.",
-        "The schema is whole, and is version 2.",
+        `The schema is whole, and is version ${latestMigration}.`,
         "The books balance, counted again from the events: 130 received = 95 stored + 35 dropped, in 3 topics.",
         `The store is ${report.figures?.storeId}, in epoch 2, and has given out the offsets to ${base + 30}.`,
         "Epoch 2 began at 2026-11-23T00:01:00.000Z, when the backup of 2026-11-22T00:00:00.000Z was put into service: " +
@@ -104,7 +105,7 @@ describe("a sound database", () => {
       expect(faultsOf(old)).toEqual([])
       expect(old.figures).toMatchObject({ schema: 1, storeId: undefined, backupAt: undefined, received: 3 })
       expect(old.findings.map(({ sentence }) => sentence)).toContain(
-        "The schema is whole, and is version 1; the service brings it to 2."
+        `The schema is whole, and is version 1; the service brings it to ${latestMigration}.`
       )
     })
   )
@@ -148,7 +149,8 @@ describe("a sound database", () => {
         ...["0", "5000", "10000", "12001"].map((done) => `events ${done}/12001`),
         ...["0", "5000", "6000"].map((done) => `redeliveries ${done}/6000`),
         "topics 0/1",
-        "topics 1/1"
+        "topics 1/1",
+        "sequences 0/0"
       ])
       expect(readFileSync(file).equals(before)).toBe(true)
     })
@@ -208,7 +210,7 @@ const mutilations: ReadonlyArray<readonly [name: string, plant: string, told: Re
   ],
   [
     "event added",
-    "INSERT INTO event SELECT 90, topic_id, 'new', timestamp, source, payload, NULL, NULL, processed_at FROM event WHERE offset = 70",
+    "INSERT INTO event SELECT 90, topic_id, 'new', timestamp, source, payload, NULL, NULL, processed_at, 0 FROM event WHERE offset = 70",
     /topic b has wrong books: events 30, which should be 31; last offset 70, which should be 90\./
   ],
   [
@@ -401,7 +403,81 @@ const mutilations: ReadonlyArray<readonly [name: string, plant: string, told: Re
   ]
 ]
 
+/** Two series, with all that there can be: a gap that is open, one given up, late events, reused numbers. */
+const makeSequenced = (file: string) =>
+  Effect.gen(function* () {
+    yield* TestClock.setTime(start)
+    const { store, close } = yield* openClosable(databaseAt(file))
+    const append = (source: string, ...numbers: ReadonlyArray<number>) =>
+      store.append(
+        numbers.map((sequence, index) =>
+          makeEvent({ topic: "a", eventId: `${source}-${sequence}-${index}`, source, sequence })
+        )
+      )
+    yield* append("s", 4, 5, 5, 10, 13, 2)
+    yield* store.declareMissing({ secondsMax: 0, eventsMax: 1 })
+    yield* append("s", 7, 7, 20, 17)
+    yield* append("t", 0, 1, 2)
+    yield* close
+    edit(file, (database) => database.pragma("journal_mode = DELETE"))
+  })
+
+const mutilatedSequences: typeof mutilations = [
+  ["first", "UPDATE source SET first = 5 WHERE id = 1", /of s in the topic a .*first 5, which should be 4/],
+  ["contiguous", "UPDATE source SET contiguous = 12 WHERE id = 1", /contiguous 12, which should be 13/],
+  ["highest", "UPDATE source SET highest = 3 WHERE id = 2", /of t in .*highest 3, which should be 2/],
+  ["behind", "UPDATE source SET behind = 0 WHERE id = 1", /behind 0, which should be 4/],
+  ["open gaps", "UPDATE source SET gaps = 1 WHERE id = 1", /open gaps 1, which should be 2/],
+  ["declared", "UPDATE source SET declared = 5 WHERE id = 1", /declared missing 5, which should be 6/],
+  ["late", "UPDATE source SET late = 0 WHERE id = 1", /late 0, which should be 1/],
+  ["reused", "UPDATE source SET reused = 1 WHERE id = 1", /reused 1, which should be 2/],
+  ["gap gone", "DELETE FROM gap WHERE first = 14", /declared missing 6, which should be 9/],
+  ["gap grown", "UPDATE gap SET last = 17 WHERE first = 14", /a gap from 14 to 17, where there is none/],
+  ["gap too many", "INSERT INTO gap VALUES (2, 1, 1, 0)", /of t in .*a gap from 1 to 1, where there is none/],
+  [
+    "late without reason",
+    "UPDATE event SET late = 1 WHERE sequence = 4",
+    /that cannot be late at offset 1\b/
+  ],
+  ["late no more", "UPDATE event SET late = 0", /late 1, which should be 0/],
+  ["series gone", "DELETE FROM source WHERE id = 2", /with a sequence: 13, but .* of all sources have 10/],
+  ["number gone", "UPDATE event SET sequence = NULL WHERE source = 't'", /of t in the topic a has no events/],
+  ["sum of sources", "UPDATE store SET sources = 3", /sources 3, but the sequences have 2/],
+  ["sum of gaps", "UPDATE store SET gaps_open = 0", /open gaps 0, but the sequences have 2/],
+  [
+    "sum of declared",
+    "UPDATE store SET declared_missing = 0",
+    /declared missing 0, but the sequences have 6/
+  ],
+  ["sum of late", "UPDATE store SET late = 2", /late events 2, but the sequences have 1/],
+  ["sum of reused", "UPDATE store SET sequence_reused = 0", /reused numbers 0, but the sequences have 2/]
+]
+
 describe("damage", () => {
+  it.scoped("of the books of sequences is told", () =>
+    Effect.gen(function* () {
+      const folder = yield* temporaryFolder
+      const sound = `${folder}/sound.db`
+      yield* makeSequenced(sound)
+      const report = yield* checkFile(sound)
+      expect(faultsOf(report)).toEqual([])
+      expect(report.findings.map(({ sentence }) => sentence)).toContain(
+        "The sequences are what the events say: 2 sources, 2 open gaps, 6 numbers declared missing, of which 1 came " +
+          "late, and 2 used again."
+      )
+      for (const [index, [name, plant, told]] of mutilatedSequences.entries()) {
+        const file = `${folder}/${index}.db`
+        copyFileSync(sound, file)
+        edit(file, (database) => {
+          database.pragma("foreign_keys = OFF")
+          database.exec(plant)
+        })
+        const faults = faultsOf(yield* checkFile(file)).join("\n")
+        expect([name, faults]).toEqual([name, expect.stringMatching(told)])
+      }
+    })
+  )
+
   it.scoped("of every kind that can be planted is told, and nothing of it is changed", () =>
     Effect.gen(function* () {
       const folder = yield* temporaryFolder

@@ -5,13 +5,12 @@ import { Context, Effect, Layer } from "effect"
 import { EventStore, layerMemory } from "../../src/store/EventStore.ts"
 import { openStoreAt, temporaryFolder } from "../support/stores.ts"
 import { eventStoreSuite } from "./EventStoreSuite.ts"
+import { sequencesSuite } from "./SequencesSuite.ts"
 
-eventStoreSuite(
-  "EventStore in memory",
-  Effect.map(Layer.build(layerMemory), (context) => Context.get(context, EventStore))
-)
+const inMemory = Effect.map(Layer.build(layerMemory), (context) => Context.get(context, EventStore))
+const overSqlite = Effect.flatMap(temporaryFolder, (folder) => openStoreAt(`${folder}/sekali.db`))
 
-eventStoreSuite(
-  "EventStore over SQLite",
-  Effect.flatMap(temporaryFolder, (folder) => openStoreAt(`${folder}/sekali.db`))
-)
+for (const suite of [eventStoreSuite, sequencesSuite]) {
+  suite("EventStore in memory", inMemory)
+  suite("EventStore over SQLite", overSqlite)
+}

@@ -9,8 +9,9 @@ import fc from "fast-check"
 import { ReadingLimits } from "../../src/Config.ts"
 import type { Event, EventKey } from "../../src/domain/Event.ts"
 import { parseTopicPattern } from "../../src/domain/Topic.ts"
-import { EventStore, type Filter, layerMemory } from "../../src/store/EventStore.ts"
+import { EventStore, type Filter, layerMemory, type Scan } from "../../src/store/EventStore.ts"
 import { collidingEvent, instant } from "../support/events.ts"
+import { bookOf } from "../support/sequences.ts"
 import {
   copyAsKilled,
   eventsOf,
@@ -21,6 +22,7 @@ import {
   sqliteError,
   temporaryFolder
 } from "../support/stores.ts"
+import { sourcesOf } from "./SequencesSuite.ts"
 
 /** How the next commit fails: before it is done or after, and whether leaving the transaction then fails too. */
 interface FailedCommit {
@@ -142,12 +144,22 @@ const anyKey: fc.Arbitrary<EventKey> = fc.record({
   topic: fc.constantFrom("a", "a.b", "c"),
   eventId: fc.constantFrom("1", "2", "04", "9")
 })
-const anyScan = fc.record({
-  filter: anyFilter,
-  order: fc.constantFrom("asc" as const, "desc" as const),
-  after: fc.option(fc.nat(60), { nil: undefined }),
-  eventsMax: fc.integer({ min: 1, max: 20 })
-})
+const scanOf = (filter: fc.Arbitrary<Filter>, ...orders: ReadonlyArray<Scan["order"]>) =>
+  fc.record({
+    filter,
+    order: fc.constantFrom(...orders),
+    after: fc.option(fc.nat(60), { nil: undefined }),
+    eventsMax: fc.integer({ min: 1, max: 20 })
+  })
+const inSequence = anyFilter.map((filter) => ({
+  ...filter,
+  topic: Option.getOrThrow(parseTopicPattern("a")),
+  source: filter.source ?? "x"
+}))
+const anyScan = fc.oneof(
+  { weight: 2, arbitrary: scanOf(anyFilter, "asc", "desc") },
+  { weight: 1, arbitrary: scanOf(inSequence, "sequence") }
+)
 const anyEvents = fc.array(collidingEvent, { maxLength: 8 })
 const anyLimit = fc.integer({ min: 1, max: 5 })
 
@@ -165,6 +177,20 @@ const commands = fc.commands<Model, Real, false>(
     anyKey.map((key) => same(say("lookup", key), (store) => store.lookup(key))),
     // Every store has an id of its own.
     fc.constant(same("books", (store) => Effect.map(store.books, (books) => ({ ...books, storeId: "" })))),
+    // Which of the two clocks is ahead is not the same after a restart: either every gap is old enough, or none is.
+    fc
+      .record({ secondsMax: fc.constantFrom(0, 3600, 3600), eventsMax: fc.constantFrom(1, 4, 100) })
+      .map((limits) => same(say("declare missing", limits), (store) => store.declareMissing(limits))),
+    fc
+      .record({
+        topic: fc.option(anyPattern, { nil: undefined }),
+        source: fc.option(fc.constantFrom("x", "y"), { nil: undefined })
+      })
+      .map((page) =>
+        same(say("sources", page), (store) =>
+          Effect.map(sourcesOf(store, { ...page, limit: 2 }), (books) => books.map(bookOf))
+        )
+      ),
     fc
       .record({ after: fc.option(fc.constantFrom("a", "a.a", "b"), { nil: undefined }), limit: anyLimit })
       .map((page) => same(say("topics", page), (store) => store.topics(page))),

@@ -50,6 +50,7 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
     )
 
   const identity = { storeId: expect.stringMatching(/^[a-z0-9-]{8,}$/), epoch: 1 }
+  const sequences = { sources: 0, gapsOpen: 0, declared: 0, late: 0, reused: 0 }
 
   describe(name, () => {
     test("is empty at first", (store) =>
@@ -62,7 +63,8 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
           topicsTotal: 0,
           topics: [],
           lastOffset: 0,
-          ...identity
+          ...identity,
+          sequences
         })
         for (const order of ["asc", "desc"] as const) {
           expect(yield* store.scan({ filter: {}, order, after: undefined, eventsMax: 10 })).toEqual({
@@ -206,7 +208,8 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
           topicsTotal: 2,
           topics: ["a", "b"],
           lastOffset: 14,
-          ...identity
+          ...identity,
+          sequences
         })
         const { items } = yield* store.topics({ after: undefined, limit: 10 })
         expect(items).toMatchObject([
@@ -333,7 +336,7 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
         yield* store.append([event])
         const lookup = store.lookup({ topic: event.topic, eventId: "1" })
         expect(Option.getOrThrow(yield* lookup)).toEqual({
-          event: { ...event, offset: 1, processedAt: 1000 },
+          event: { ...event, offset: 1, processedAt: 1000, late: false },
           duplicates: 0,
           conflicts: 0,
           lastDuplicateAt: null
@@ -341,7 +344,7 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
         yield* TestClock.setTime(2000)
         yield* store.append([event, { ...event, payload: "2" }, event])
         expect(Option.getOrThrow(yield* lookup)).toEqual({
-          event: { ...event, offset: 1, processedAt: 1000 },
+          event: { ...event, offset: 1, processedAt: 1000, late: false },
           duplicates: 3,
           conflicts: 1,
           lastDuplicateAt: 2000
@@ -524,7 +527,7 @@ export const eventStoreSuite = (name: string, open: Effect.Effect<Store, unknown
         yield* store.append(events)
         const stored = yield* eventsOf(store)
         expect(stored).toEqual(
-          events.map((event, index) => ({ ...event, offset: index + 1, processedAt: 0 }))
+          events.map((event, index) => ({ ...event, offset: index + 1, processedAt: 0, late: false }))
         )
       }))
 
