@@ -89,7 +89,9 @@ const submit = (run: Run, name: string, bytesBefore: number, made: Made): Effect
     Effect.catchTags({
       InvalidEvent: ({ message }) =>
         Effect.sync(() => run.report.complain("failed", `${name}:${made.line.number}: ${message}`)),
-      PublisherClosed: (error) => Effect.die(error)
+      PublisherClosed: (error) => Effect.die(error),
+      // It numbers nothing.
+      SequenceUnknown: (error) => Effect.die(error)
     })
   )
 

@@ -8,7 +8,8 @@
  */
 import { Clock, Deferred, Duration, Effect, Exit, FiberId } from "effect"
 import { type PublishError, PublisherClosed } from "./Errors.ts"
-import { bytesIn, type EncodedEvent } from "./EventToPublish.ts"
+import { bytesIn, type EncodedEvent, sequenceBytesMax, withSequence } from "./EventToPublish.ts"
+import type { Series } from "./Numbering.ts"
 import type { Resolved } from "./Options.ts"
 
 /** The answer of the service about one event. */
@@ -46,8 +47,8 @@ export interface BufferStats {
 
 /** The events a publisher holds. */
 export interface Buffer {
-  /** Takes an event once there is room, in the order of the calls. */
-  readonly submit: (event: EncodedEvent) => Effect.Effect<Item, PublisherClosed>
+  /** Takes an event once there is room, in the order of the calls, and gives it the next number of its series. */
+  readonly submit: (event: EncodedEvent, series?: Series) => Effect.Effect<Item, PublisherClosed>
   /** The next batch, oldest event first: waits until one is full, or its oldest event has waited long enough. */
   readonly take: Effect.Effect<ReadonlyArray<Item>>
   /** Tells events their outcome and gives their room back; one that is settled already stays as it is. */
@@ -63,6 +64,7 @@ export interface Buffer {
 
 interface Waiter {
   readonly event: EncodedEvent
+  readonly series: Series | undefined
   readonly item: Deferred.Deferred<Item, PublisherClosed>
 }
 
@@ -78,7 +80,11 @@ const first = <A>(items: Iterable<A>): A | undefined => {
   return undefined
 }
 
-/** An empty buffer. No event may have more bytes than `bufferBytesMax`. */
+/** How many bytes an event takes in a body with a number, if it gets one. */
+export const bytesNeeded = (event: EncodedEvent, series: Series | undefined): number =>
+  bytesIn(event) + (series === undefined ? 0 : sequenceBytesMax)
+
+/** An empty buffer. No event may need more bytes than `bufferBytesMax`. */
 export const make = (limits: Limits): Effect.Effect<Buffer> =>
   Effect.map(Effect.clock, (clock) => {
     const { batchEventsMax, batchBytesMax, bufferEventsMax, bufferBytesMax } = limits
@@ -104,10 +110,11 @@ export const make = (limits: Limits): Effect.Effect<Buffer> =>
     const isBatchDue = () =>
       closed || waiting.size > 0 || pending.size >= batchEventsMax || pendingBytes >= batchBytesMax
 
-    const fits = (event: EncodedEvent) =>
-      held.size < bufferEventsMax && heldBytes + bytesIn(event) <= bufferBytesMax
+    const fits = (event: EncodedEvent, series: Series | undefined) =>
+      held.size < bufferEventsMax && heldBytes + bytesNeeded(event, series) <= bufferBytesMax
 
-    const add = (event: EncodedEvent): Item => {
+    const add = (given: EncodedEvent, series: Series | undefined): Item => {
+      const event = series === undefined ? given : withSequence(given, series.next++)
       const takenAt = clock.unsafeCurrentTimeNanos()
       const item: Item = { event, takenAt, sent: false, outcome: deferred() }
       held.add(item)
@@ -122,9 +129,9 @@ export const make = (limits: Limits): Effect.Effect<Buffer> =>
     // Whoever waits is let in, in order, as far as there is room.
     const admit = () => {
       for (const waiter of waiting) {
-        if (!fits(waiter.event)) return
+        if (!fits(waiter.event, waiter.series)) return
         waiting.delete(waiter)
-        Deferred.unsafeDone(waiter.item, Exit.succeed(add(waiter.event)))
+        Deferred.unsafeDone(waiter.item, Exit.succeed(add(waiter.event, waiter.series)))
       }
     }
 
@@ -145,13 +152,13 @@ export const make = (limits: Limits): Effect.Effect<Buffer> =>
       noteDrained()
     }
 
-    const submit = (event: EncodedEvent) =>
+    const submit = (event: EncodedEvent, series?: Series) =>
       // The wait itself can be interrupted; from its end to the answer nothing can come between.
       Effect.uninterruptibleMask((restore) =>
         Effect.suspend((): Effect.Effect<Item, PublisherClosed> => {
           if (closed) return new PublisherClosed()
-          if (waiting.size === 0 && fits(event)) return Effect.succeed(add(event))
-          const waiter: Waiter = { event, item: deferred() }
+          if (waiting.size === 0 && fits(event, series)) return Effect.succeed(add(event, series))
+          const waiter: Waiter = { event, series, item: deferred() }
           waiting.add(waiter)
           wake()
           return Effect.onInterrupt(restore(Deferred.await(waiter.item)), () =>

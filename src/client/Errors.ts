@@ -35,6 +35,21 @@ export class PublisherClosed extends Data.TaggedError("PublisherClosed") {
 }
 
 /**
+ * The service did not say where the numbers of a series go on: the event was not taken, and nothing of it was sent. Only
+ * with the option `sequences`.
+ */
+export class SequenceUnknown extends Data.TaggedError("SequenceUnknown")<{
+  readonly topic: string
+  readonly source: string
+  readonly detail: string
+}> {
+  override get message(): string {
+    const { topic, source, detail } = this
+    return `It is not known where the sequence of ${source} in the topic ${topic} goes on: ${detail}. Nothing was sent.`
+  }
+}
+
+/**
  * The service refused the event, or its whole request, for a reason that sending it again does not mend (4xx). The
  * refused request stored nothing.
  */

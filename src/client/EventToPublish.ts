@@ -34,7 +34,7 @@ export interface EventToPublish {
   readonly source?: string | undefined
   /** Any JSON value, or a `JsonText`; the service takes `{}` where it is left out. */
   readonly payload?: unknown
-  /** The publisher's own count of its events in this topic: a whole number from 0. */
+  /** The publisher's own count of its events in this topic, from 0; given by the option `sequences` where it is left out. */
   readonly sequence?: number | undefined
   /** The store that first took the event; mirrors set it. */
   readonly origin?: string | undefined
@@ -44,6 +44,7 @@ export interface EventToPublish {
 export interface EncodedEvent {
   readonly topic: string
   readonly event_id: string
+  readonly source: string
   readonly bytes: Uint8Array
 }
 
@@ -63,10 +64,22 @@ export const encode = (event: EventToPublish): Either.Either<EncodedEvent, Inval
   }
   if (Either.isLeft(text)) faults.push({ pointer: "/payload", detail: text.left })
   if (Either.isLeft(decoded) || Either.isLeft(text)) return Either.left(new InvalidEvent({ faults }))
-  const { topic, event_id } = decoded.right
+  const { topic, event_id, source } = decoded.right
   const json = JSON.stringify(encodeEvent(decoded.right))
   const whole = text.right === undefined ? json : `${json.slice(0, -1)},"payload":${text.right}}`
-  return Either.right({ topic, event_id, bytes: utf8.encode(whole) })
+  return Either.right({ topic, event_id, source, bytes: utf8.encode(whole) })
+}
+
+/** No sequence makes an event longer by more than so many bytes. */
+export const sequenceBytesMax = `,"sequence":${Number.MAX_SAFE_INTEGER}`.length
+
+/** An event with a sequence, which it had none before. */
+export const withSequence = (event: EncodedEvent, sequence: number): EncodedEvent => {
+  const member = utf8.encode(`,"sequence":${sequence}}`)
+  const bytes = new Uint8Array(event.bytes.length - 1 + member.length)
+  bytes.set(event.bytes.subarray(0, -1))
+  bytes.set(member, event.bytes.length - 1)
+  return { ...event, bytes }
 }
 
 const payloadText = (payload: unknown): Either.Either<string, string> =>

@@ -36,6 +36,12 @@ export interface BaseOptions {
    * `counter` as `<source>-<epoch ms>-<counter>-<hash>`.
    */
   readonly ids?: "ulid" | "counter" | undefined
+  /**
+   * Numbers events that bear no `sequence`, per topic and source, from 0 or on behind the highest number that the service
+   * knows; false. No two processes may do so with one source at the same time, and events that bear a number of their own
+   * do not belong into such a series. See `Numbering.ts` for what comes of a restart. It takes `requestsMax` 1.
+   */
+  readonly sequences?: boolean | undefined
   /** Events in one request; 1,000. It must not be over the service's own limit (10,000 by default). */
   readonly batchEventsMax?: number | undefined
   /** Bytes of one request, unless a single event has more; 1 MiB. */
@@ -79,8 +85,11 @@ export interface PublisherOptions extends BaseOptions {
 export interface Resolved {
   /** Where to publish. */
   readonly publishUrl: string
+  /** Where to ask for sequences. */
+  readonly sourcesUrl: string
   readonly source: string | undefined
   readonly ids: "ulid" | "counter"
+  readonly sequences: boolean
   readonly batchEventsMax: number
   readonly batchBytesMax: number
   readonly lingerMillis: number
@@ -115,15 +124,23 @@ export const resolve = (options: PublisherOptions): Effect.Effect<Resolved, Inva
       }
     const count = numberOf("whole number", Number.isInteger)
     const amount = numberOf("number", Number.isFinite)
-    const { source, ids = "ulid", giveUp } = options
+    const { source, ids = "ulid", sequences = false, giveUp } = options
     if (source !== undefined && !Schema.is(Source)(source)) {
       faults.push("source must be 1 to 255 characters without control characters")
     }
     if (ids !== "ulid" && ids !== "counter") faults.push(`ids must be ulid or counter, not ${String(ids)}`)
+    if (typeof sequences !== "boolean")
+      faults.push(`sequences must be true or false, not ${String(sequences)}`)
+    if (sequences === true && (options.requestsMax ?? 1) !== 1) {
+      faults.push("requestsMax must be 1 with sequences: a request could overtake one with lower numbers")
+    }
+    const url = readAddress("url", options.url, faults)
     const resolved: Resolved = {
-      publishUrl: `${readAddress("url", options.url, faults)}/publish`,
+      publishUrl: `${url}/publish`,
+      sourcesUrl: `${url}/sources`,
       source,
       ids,
+      sequences,
       batchEventsMax: count("batchEventsMax", options.batchEventsMax, 1000, 1, 1_000_000),
       batchBytesMax: count("batchBytesMax", options.batchBytesMax, 1024 ** 2, 1, 1024 ** 3),
       lingerMillis: amount("lingerMillis", options.lingerMillis, 5, 0, longestSeconds * 1000),

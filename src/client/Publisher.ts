@@ -15,10 +15,12 @@ import {
   type InvalidOptions,
   OutcomeUnknown,
   type PublishError,
-  type PublisherClosed
+  type PublisherClosed,
+  type SequenceUnknown
 } from "./Errors.ts"
 import * as EventIds from "./EventIds.ts"
-import { bytesIn, type EncodedEvent, type EventToPublish, encode } from "./EventToPublish.ts"
+import { type EncodedEvent, type EventToPublish, encode } from "./EventToPublish.ts"
+import * as Numbering from "./Numbering.ts"
 import { type PublisherOptions, resolve } from "./Options.ts"
 import { within } from "./Waiting.ts"
 
@@ -71,16 +73,20 @@ export interface Publisher {
   /** Publishes an event and waits for its outcome: `submit` and what it gives back, in one. */
   readonly publish: (
     event: EventToPublish
-  ) => Effect.Effect<PublishOutcome, InvalidEvent | PublisherClosed | PublishError>
+  ) => Effect.Effect<PublishOutcome, InvalidEvent | PublisherClosed | SequenceUnknown | PublishError>
   /**
    * Takes an event into the buffer, and gives back an effect that waits for its outcome. It waits only while the buffer
    * is full (backpressure), in the order of the calls. Interrupted while it waits, it takes the event back, unless room
    * was given at that very moment. An event that was taken is sent, whether its outcome is waited for or not; the effect
-   * that waits can be run any number of times, also later.
+   * that waits can be run any number of times, also later. With the option `sequences` the first event of a series waits
+   * for the service to say where it goes on.
    */
   readonly submit: (
     event: EventToPublish
-  ) => Effect.Effect<Effect.Effect<PublishOutcome, PublishError>, InvalidEvent | PublisherClosed>
+  ) => Effect.Effect<
+    Effect.Effect<PublishOutcome, PublishError>,
+    InvalidEvent | PublisherClosed | SequenceUnknown
+  >
   /** What it has done so far. */
   readonly stats: Effect.Effect<PublisherStats>
   /**
@@ -100,6 +106,7 @@ export const make = (
     const client = yield* HttpClient.HttpClient
     const ids = yield* resolved.ids === "ulid" ? EventIds.ulid : EventIds.counter
     const buffer = yield* Buffer.make(resolved)
+    const numbering = yield* Numbering.make(client, resolved)
     const counts: SentCounts = { attempts: 0, retries: 0 }
 
     const abandon = (reason: string) =>
@@ -119,7 +126,7 @@ export const make = (
     })
     const senders = yield* Effect.replicateEffect(Effect.forkScoped(sender), resolved.requestsMax)
     const close = Effect.uninterruptibleMask((restore) =>
-      buffer.close.pipe(
+      Effect.zipRight(numbering.close, buffer.close).pipe(
         Effect.zipRight(restore(buffer.drained)),
         Effect.onInterrupt(() => abandon("closing was interrupted")),
         Effect.ensuring(Fiber.interruptAll(senders))
@@ -144,8 +151,12 @@ export const make = (
     const submit = (event: EventToPublish) =>
       Effect.gen(function* () {
         const encoded = yield* encode(yield* fill(event))
-        if (bytesIn(encoded) > resolved.bufferBytesMax) return yield* tooLarge(resolved.bufferBytesMax)
-        const item = yield* buffer.submit(encoded)
+        const isNumbered = resolved.sequences && event.sequence === undefined
+        const series = isNumbered ? yield* numbering.seriesOf(encoded.topic, encoded.source) : undefined
+        if (Buffer.bytesNeeded(encoded, series) > resolved.bufferBytesMax) {
+          return yield* tooLarge(resolved.bufferBytesMax)
+        }
+        const item = yield* buffer.submit(encoded, series)
         return outcomeOf(encoded, item)
       })
 

@@ -13,6 +13,7 @@ import { runInterleaved } from "./interleaving.ts"
 const encoded = (event_id: string, length: number): EncodedEvent => ({
   topic: "t",
   event_id,
+  source: "s",
   bytes: new Uint8Array(length - 1)
 })
 
