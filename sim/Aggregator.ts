@@ -5,6 +5,7 @@
 import { Cause, Exit } from "effect"
 import { check, type Violation } from "./Checker.ts"
 import { lastLook, observer, publisher, reader, type Stage } from "./Clients.ts"
+import { checkSequences } from "./check/Sequences.ts"
 import type { Entry } from "./History.ts"
 import type { Operation } from "./Mount.ts"
 import type {
@@ -54,6 +55,8 @@ export class Aggregator {
   /** Called as an answer with a 2xx leaves the server. */
   private succeeded: () => void = () => undefined
   private startsBeforeCalm = Number.POSITIVE_INFINITY
+  /** Whether so much time has passed at the end that no gap in a sequence may be open. */
+  hasWaitedForGaps = false
 
   constructor(world: World, site: Site, part: Part) {
     this.world = world
@@ -146,7 +149,7 @@ export class Aggregator {
       return [{ guarantee: "simulation", detail: `${name} died: ${Cause.pretty(exit.cause)}` }]
     })
     try {
-      return [...died, ...this.read((sql) => check(history, sql, bounds))]
+      return [...died, ...this.read((sql) => check(history, sql, bounds)), ...this.judgeSequences()]
     } catch (error) {
       if (!(error instanceof SqliteError)) throw error
       return [
@@ -154,6 +157,15 @@ export class Aggregator {
         { guarantee: "integrity", detail: `the database of ${site.name} cannot be read: ${error}` }
       ]
     }
+  }
+
+  private judgeSequences(): ReadonlyArray<Violation> {
+    const { gaps } = this.part.limits
+    const noneOpen = this.hasWaitedForGaps
+    const bounds = { noneOpen, gapsMax: gaps?.max ?? Number.POSITIVE_INFINITY }
+    const { violations, seen } = this.read((sql) => checkSequences(sql, bounds))
+    for (const name of seen) this.world.counters.count(name)
+    return violations
   }
 
   /** Asks its database as its disk holds it. */

@@ -73,8 +73,8 @@ const calls = new WeakMap<Process, number>()
 
 // ---------- publishers ----------
 
-const eventText = ({ topic, id, source, timestamp, payload }: PlannedEvent): string => {
-  const head = JSON.stringify({ topic, event_id: id, timestamp, source })
+const eventText = ({ topic, id, source, timestamp, payload, sequence }: PlannedEvent): string => {
+  const head = JSON.stringify({ topic, event_id: id, timestamp, source, sequence })
   return `${head.slice(0, -1)},"payload":${payload}}`
 }
 

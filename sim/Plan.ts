@@ -15,6 +15,8 @@ export interface PlannedEvent {
   readonly source: string
   readonly timestamp: string
   readonly payload: string
+  /** In a part of the plans. */
+  readonly sequence?: number
 }
 
 /** The events of one request, and how they are written. */
@@ -97,6 +99,15 @@ export interface PlannedLimits {
   readonly publishSecondsMax: number
   readonly windowRowsMax: number
   readonly checkpointPages: number
+  /** When gaps in sequences are given up, where events have any. */
+  readonly gaps?: PlannedGaps
+}
+
+/** The limits of gaps in sequences. */
+export interface PlannedGaps {
+  readonly seconds: number
+  readonly events: number
+  readonly max: number
 }
 
 /** A whole run. */
@@ -263,7 +274,7 @@ const mirrored = (peers: number) =>
   })
 
 /** Plans of about fifty operations. */
-export const planArbitrary: fc.Arbitrary<Plan> = fc
+const plainPlan: fc.Arbitrary<Plan> = fc
   .record({
     publishers: fc.integer({ min: 1, max: 3 }),
     readers: fc.array(reader, { maxLength: 2 }),
@@ -294,6 +305,57 @@ export const planArbitrary: fc.Arbitrary<Plan> = fc
       .tuple(...Array.from({ length: publishers }, (_, index) => publisher(index)))
       .map((list): Plan => ({ publishers: list, outages: outages.flat(), ...rest, ...exchange }))
   )
+
+interface Sequencing {
+  /** By how much each number is above the greatest that was given out in its series; or below it. */
+  readonly steps: ReadonlyArray<number>
+  readonly gaps: PlannedGaps
+}
+
+const sequencing: fc.Arbitrary<Sequencing> = fc.record({
+  steps: fc.array(fc.constantFrom(1, 1, 1, 1, 1, 1, 2, 3, 5, 0, -1, -2), { minLength: 8, maxLength: 40 }),
+  gaps: fc.record({
+    seconds: fc.constantFrom(0.4, 2, 30),
+    events: fc.constantFrom(2, 10, 10_000),
+    max: fc.constantFrom(2, 1000)
+  })
+})
+
+// Publishers that share a source take turns in giving out its numbers, and send them in whatever order they come to it;
+// what is sent again bears another number than before.
+const numbered = (plan: Plan, { steps, gaps }: Sequencing): Plan => {
+  const given = new Map<string, number>()
+  let turn = 0
+  const number = ({ topic, source }: PlannedEvent): number => {
+    const series = `${topic.toLowerCase()} ${source}`
+    const step = steps[turn++ % steps.length] ?? 1
+    const last = given.get(series) ?? 5
+    given.set(series, Math.max(last, last + step))
+    return Math.max(0, last + step)
+  }
+  const publishers = (list: ReadonlyArray<PlannedPublisher>): ReadonlyArray<PlannedPublisher> =>
+    list.map((publisher) => ({
+      ...publisher,
+      submissions: publisher.submissions.map((submission) => ({
+        ...submission,
+        events: submission.events.map((event) => ({ ...event, sequence: number(event) }))
+      }))
+    }))
+  return {
+    ...plan,
+    publishers: publishers(plan.publishers),
+    peers: plan.peers.map((peer) => ({ ...peer, publishers: publishers(peer.publishers) })),
+    limits: { ...plan.limits, gaps }
+  }
+}
+
+/** Any plan; in a part of them events have sequences. */
+export const planArbitrary: fc.Arbitrary<Plan> = plainPlan.chain((plan) =>
+  fc.oneof(
+    { weight: 3, arbitrary: fc.constant(plan) },
+    { weight: 2, arbitrary: sequencing.map((sequencing) => numbered(plan, sequencing)) }
+  )
+)
 
 /** The plan of a seed. */
 export const planOf = (seed: number): Plan => {

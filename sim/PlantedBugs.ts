@@ -22,6 +22,8 @@ const store = "src/store/SqlEventStore.ts"
 const consumer = "src/pipeline/Consumer.ts"
 const intake = "src/pipeline/Intake.ts"
 const migrations = "src/store/Migrations.ts"
+const sequences = "src/store/Sequences.ts"
+const sequenceBooks = "src/store/SqlSequences.ts"
 const mirror = "src/mirror/Session.ts"
 
 const change = (file: string, find: string, replace: string): Mutant => ({ file, find, replace })
@@ -495,5 +497,75 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     guarantee: "G9",
     changes: [change("src/mirror/Page.ts", "new JsonText(payload)", "JSON.parse(payload)")],
     showsInCalm: true
+  },
+  {
+    name: "sequences: duplicates move them",
+    mistake: "the books of sequences are moved by what was sent, not by what was stored",
+    guarantee: "G4",
+    changes: [change(store, "sequence === null || !stored.has(offset) ? []", "sequence === null ? []")],
+    showsInCalm: true
+  },
+  {
+    name: "sequences: moved in another transaction",
+    mistake: "the books of sequences follow after the commit of the events",
+    guarantee: "G4",
+    changes: [
+      change(
+        store,
+        `    const declared = yield* moveSeries(sql, sequenced, books.last_offset, steadyNow, gapsMax)
+    return { outcomes, declared }`,
+        "    return { outcomes, sequenced, before: books.last_offset, gapsMax }"
+      ),
+      change(
+        store,
+        storeAppend,
+        `Effect.flatMap(${storeAppend}, ({ outcomes, sequenced, before, gapsMax }) =>
+          Effect.map(write((sql) => moveSeries(sql, sequenced, before, steadyNow, gapsMax)), (declared) => ({ outcomes, declared })))`
+      )
+    ]
+  },
+  {
+    name: "sequences: a commit's own events taken for earlier ones",
+    mistake: "who had the number before is asked after the events are in the table",
+    guarantee: "G4",
+    changes: [change(sequenceBooks, "\n          AND e.offset <= ${lastOffset})`", ")`")],
+    showsInCalm: true
+  },
+  {
+    name: "sequences: a gap that is cut loses its upper part",
+    mistake: "a number in the middle of a gap closes all that is above it",
+    guarantee: "G4",
+    changes: [change(sequences, ",\n    { ...gap, first: sequence + 1 }\n", "\n")],
+    showsInCalm: true
+  },
+  {
+    name: "sequences: late events are not marked",
+    mistake: "they are counted, and stored like any other",
+    guarantee: "G4",
+    changes: [change(sequenceBooks, "if (late.length > 0) {", "if (late.length > 1000) {")]
+  },
+  {
+    name: "sequences: nobody gives gaps up",
+    mistake: "the fiber that does it ends with its first look",
+    guarantee: "G7",
+    changes: [
+      change(
+        consumer,
+        "  let failing = false\n  while (true) {",
+        "  let failing = false\n  for (let look = 0; look < 1; look++) {"
+      )
+    ]
+  },
+  {
+    name: "sequences: gaps from a future are kept",
+    mistake: "a clock that was set back over a restart is not reckoned with",
+    guarantee: "G7",
+    changes: [
+      change(
+        sequenceBooks,
+        "    yield* sql`UPDATE gap SET opened_at = ${now} WHERE opened_at > ${now}`\n",
+        ""
+      )
+    ]
   }
 ]

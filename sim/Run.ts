@@ -22,6 +22,10 @@ import { EscapeError, type Outcome, simulate, type World } from "./World.ts"
 /** How long, in virtual time, the faults may go on while publishers are not done. */
 export const faultMillisMax = 30_000
 
+/** Gaps that may be open for longer are not waited for; the slack is for the look at them and for steps that stall. */
+const gapSecondsWaitedMax = 2
+const gapSecondsSlack = 3
+
 /** No run takes more steps of the scheduler than this, whatever its virtual time. */
 const stepsMax = 400_000
 
@@ -135,6 +139,7 @@ class Run {
       outcome = this.run(() => mirrors.haveEnded, calmMillisMax)
     }
     mirrors.stop()
+    if (outcome._tag === "Done") this.waitForGaps()
     if (outcome._tag === "Done") {
       const looks = aggregators.map((aggregator) => aggregator.look())
       outcome = this.run(() => looks.every(({ exit }) => exit !== undefined), calmMillisMax)
@@ -151,6 +156,17 @@ class Run {
       world.crash(aggregator.supervisor.current(), "kill")
     }
     return this.judge()
+  }
+
+  // Lets gaps in sequences grow so old that they must be given up, where that does not take too long.
+  private waitForGaps(): void {
+    const { aggregators, plan, world } = this
+    const seconds = plan.limits.gaps?.seconds
+    if (seconds === undefined || seconds > gapSecondsWaitedMax) return
+    const until = world.time.now + (seconds + gapSecondsSlack) * 1_000_000
+    const outcome = this.run(() => world.time.now >= until, calmMillisMax)
+    if (outcome._tag !== "Done") return
+    for (const aggregator of aggregators) aggregator.hasWaitedForGaps = true
   }
 
   // Drives the world, and looks after the services between its steps.

@@ -7,7 +7,7 @@ import { SqlError } from "@effect/sql/SqlError"
 import { SqliteClient } from "@effect/sql-sqlite-node"
 import { Cause, Effect, Layer, Logger } from "effect"
 import { run } from "../src/App.ts"
-import { defaults, ReadingLimits, Settings } from "../src/Config.ts"
+import { defaults, ReadingLimits, SequenceLimits, Settings } from "../src/Config.ts"
 import { Database } from "../src/store/Database.ts"
 import type { Entry, ServerChange } from "./History.ts"
 import { type PlannedLimits, requestEventsMax } from "./Plan.ts"
@@ -69,8 +69,11 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       queueBytesMax: limits.queueBytesMax,
       commitEventsMax: limits.commitEventsMax,
       requestEventsMax,
-      publishSecondsMax: limits.publishSecondsMax
+      publishSecondsMax: limits.publishSecondsMax,
+      gapSeconds: limits.gaps?.seconds ?? defaults.gapSeconds,
+      gapEvents: limits.gaps?.events ?? defaults.gapEvents
     }),
+    Effect.provideService(SequenceLimits, { gapsMax: limits.gaps?.max ?? 1000 }),
     Effect.provideService(ReadingLimits, {
       windowRowsMax: limits.windowRowsMax,
       windowBytesMax: 2000,
