@@ -17,7 +17,20 @@ import {
   type HttpServerResponse,
   UrlParams
 } from "@effect/platform"
-import { Duration, Effect, Exit, Inspectable, Layer, Option, Runtime, type Scope, Stream } from "effect"
+import {
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Inspectable,
+  Layer,
+  Option,
+  Runtime,
+  type Scope,
+  Stream
+} from "effect"
+import { type DirectCall, type DirectPublish, ShortWay } from "../src/http/DirectPublish.ts"
+import type { PlainAnswer } from "../src/http/Problems.ts"
 import type { VirtualTime } from "./Clock.ts"
 import type { Answer, Delivery, Network } from "./Network.ts"
 import { labelled, type SimProcess } from "./Scheduler.ts"
@@ -29,22 +42,48 @@ export interface ServerHost {
   readonly process: SimProcess
 }
 
-/** `HttpServer` at an address of the simulated network. */
-export const layerHttpServer = (host: ServerHost, address: string) =>
-  Layer.succeed(HttpServer.HttpServer, makeServer(host, address))
+/** `HttpServer`, and the short way of a publish, at an address of the simulated network. */
+export const layerHttpServer = (host: ServerHost, address: string) => {
+  const short: Short = { publish: undefined }
+  return Layer.succeedContext(
+    Context.make(HttpServer.HttpServer, makeServer(host, address, short)).pipe(
+      Context.add(ShortWay, {
+        install: (publish) =>
+          Effect.acquireRelease(
+            Effect.sync(() => {
+              short.publish = publish
+            }),
+            () =>
+              Effect.sync(() => {
+                short.publish = undefined
+              })
+          )
+      })
+    )
+  )
+}
+
+/** The short way, as long as the service offers it. */
+interface Short {
+  publish: DirectPublish | undefined
+}
 
 /** The server alone. The address is `host:port`. */
-export const makeServer = (host: ServerHost, address: string): HttpServer.HttpServer => {
+export const makeServer = (
+  host: ServerHost,
+  address: string,
+  short: Short = { publish: undefined }
+): HttpServer.HttpServer => {
   const [hostname = "localhost", port = "80"] = address.split(":")
   return HttpServer.make({
     address: { _tag: "TcpAddress", hostname, port: Number(port) },
-    serve: (app, middleware) => serve(host, address, HttpApp.toHandled(app, respond, middleware))
+    serve: (app, middleware) => serve(host, address, short, HttpApp.toHandled(app, respond, middleware))
   })
 }
 
 type Handled = Effect.Effect<void, unknown, HttpServerRequest.HttpServerRequest | Scope.Scope>
 
-const serve = (host: ServerHost, address: string, handled: Handled) =>
+const serve = (host: ServerHost, address: string, short: Short, handled: Handled) =>
   Effect.gen(function* () {
     const runtime = yield* Effect.runtime<never>()
     const runFork = Runtime.runFork(runtime)
@@ -54,6 +93,9 @@ const serve = (host: ServerHost, address: string, handled: Handled) =>
     const accept = (delivery: Delivery) => {
       underWay++
       const request = new IncomingRequest(host.time, delivery)
+      const { method, originalUrl: target, headers } = request
+      const call = short.publish?.({ method, target, headers })
+      if (call !== undefined) return carry(call, request, delivery)
       const handling = Effect.provideService(handled, HttpServerRequest.HttpServerRequest, request).pipe(
         labelled(delivery.exchange)
       ) as Effect.Effect<void, unknown>
@@ -64,6 +106,33 @@ const serve = (host: ServerHost, address: string, handled: Handled) =>
         if (--underWay === 0) whenIdle()
       })
       return () => fiber.unsafeInterruptAsFork(HttpServerError.clientAbortFiberId)
+    }
+
+    // A publish on its short way: it has no fiber but for the arrival of its body.
+    const carry = (call: DirectCall | PlainAnswer, request: IncomingRequest, delivery: Delivery) => {
+      let isOver = false
+      const end = () => {
+        if (isOver) return
+        isOver = true
+        delivery.end()
+        if (--underWay === 0) whenIdle()
+      }
+      const answer = (answer: PlainAnswer) => {
+        if (isOver) return
+        delivery.answer(answer)
+        end()
+      }
+      if ("status" in call) {
+        answer(call)
+        return () => undefined
+      }
+      const arrival = Effect.map(request.arrayBuffer, (body) => call.arrived(new Uint8Array(body), answer))
+      const fiber = runFork(labelled(delivery.exchange)(arrival), { immediate: false })
+      return () => {
+        fiber.unsafeInterruptAsFork(HttpServerError.clientAbortFiberId)
+        call.left()
+        end()
+      }
     }
 
     const idle = Effect.async<void>((resume) => {

@@ -265,10 +265,11 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         intake,
-        `if (events + offer.length > queueEventsMax) return new Overloaded({ bound: "events" })`,
+        `if (events + offer.length > queueEventsMax) return Either.left(new Overloaded({ bound: "events" }))`,
         `if (events + offer.length > queueEventsMax) {
-                return Effect.as(Deferred.succeed(outcomes, offer.map(() => ({ outcome: "duplicate" as const, offset: 1 }))), outcomes)
-              }`
+          settled({ _tag: "Success", value: offer.map(() => ({ outcome: "duplicate", offset: 1 })) } as never)
+          return Either.void
+        }`
       )
     ]
   },
@@ -285,8 +286,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       change(
         consumer,
         `        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))`,
-        `        yield* Effect.forEach(rest, ({ events, outcomes }) =>
-          Deferred.succeed(outcomes, events.map(() => ({ outcome: "duplicate" as const, offset: Number(cause === null) + 1 }))))`
+        `        for (const { events, settled } of rest)
+          settled(Exit.succeed(events.map(() => ({ outcome: "duplicate" as const, offset: Number(cause === null) + 1 }))))`
       )
     ]
   },
@@ -374,8 +375,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       ),
       change(
         "src/http/Publish.ts",
-        "duration: `${settings.publishSecondsMax} seconds`",
-        "duration: `${settings.publishSecondsMax} days`"
+        "Duration.seconds(settings.publishSecondsMax)",
+        "Duration.days(settings.publishSecondsMax)"
       )
     ]
   },

@@ -16,7 +16,7 @@ export class Attempts extends Context.Tag("sekali/Attempts")<
   Attempts,
   {
     /** Counts a request by its header `Sekali-Attempt`: any value but a whole number from 1 counts as the first. */
-    readonly note: (header: string | undefined) => Effect.Effect<void>
+    readonly note: (header: string | undefined) => void
     readonly counts: Effect.Effect<AttemptCounts>
   }
 >() {}
@@ -29,11 +29,10 @@ export const layer: Layer.Layer<Attempts> = Layer.sync(Attempts, () => {
   let attempts = 0
   let retries = 0
   return {
-    note: (header) =>
-      Effect.sync(() => {
-        attempts++
-        if (isRetry(header)) retries++
-      }),
+    note: (header) => {
+      attempts++
+      if (isRetry(header)) retries++
+    },
     counts: Effect.sync(() => ({ attempts, retries }))
   }
 })

@@ -41,7 +41,7 @@ const bodyType = (header: string | undefined): Effect.Effect<BodyType, Unsupport
 }
 
 /** A body of no more bytes than this is read in one piece. */
-const smallBodyBytes = 64 * 1024
+export const smallBodyBytes = 64 * 1024
 
 /** Reads the body of a publish. */
 export const readBody = (

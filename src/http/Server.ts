@@ -4,25 +4,19 @@
  */
 import { type HttpApp, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { Cause, Clock, Effect, Layer } from "effect"
-import { Draining, type Problem } from "../domain/Errors.ts"
+import { Draining } from "../domain/Errors.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import * as Attempts from "./Attempts.ts"
 import * as Backup from "./Backup.ts"
+import * as DirectPublish from "./DirectPublish.ts"
 import * as Health from "./Health.ts"
 import { pages } from "./Pages.ts"
-import { answered, problemResponse } from "./Problems.ts"
+import { answered, bug, problemResponse } from "./Problems.ts"
 import * as Publish from "./Publish.ts"
 import * as Reading from "./Reading.ts"
 import * as ReadingRoom from "./ReadingRoom.ts"
 import * as Refusals from "./Refusals.ts"
 import { pathOf, route } from "./Routes.ts"
-
-const bug: Problem = {
-  status: 500,
-  type: "bug",
-  title: "A bug in the service",
-  detail: "The service made a mistake. It is in its log; please report it."
-}
 
 // Interruption passes: the caller has gone, or the process is about to.
 const failed = (cause: Cause.Cause<never>) =>
@@ -53,6 +47,7 @@ const serve = Effect.gen(function* () {
     ...Backup.handlers,
     ...Health.handlers
   }
+  yield* DirectPublish.install
   yield* HttpServer.serveEffect(around(answered(route(handlers, yield* pages))))
 })
 

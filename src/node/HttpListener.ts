@@ -9,8 +9,10 @@ import { HttpServer } from "@effect/platform"
 import type { ServeError } from "@effect/platform/HttpServerError"
 // The one module: the index of the package would load much more, at every start.
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import { Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
+import { type DirectCall, type DirectPublish, ShortWay } from "../http/DirectPublish.ts"
+import type { PlainAnswer } from "../http/Problems.ts"
 
 /** How long an idle connection is kept, and how long one may stand still while an answer is under way. */
 const keepAliveSeconds = 65
@@ -28,8 +30,7 @@ const problemBody = (status: number, type: string, title: string, detail: string
   JSON.stringify({ type: `urn:sekali:problem:${type}`, title, status, detail, instance: "", ...further })
 
 // The socket listens before the service is built and until after it has closed; meanwhile nobody else answers.
-const answerOutsideOfService = (server: Server) => (_request: IncomingMessage, response: ServerResponse) => {
-  if (server.listenerCount("request") > 2) return
+const answerOutsideOfService = (response: ServerResponse) => {
   const detail = "The service is starting or stopping. Nothing of this request was stored; send it again."
   response.writeHead(503, {
     "content-type": "application/problem+json",
@@ -50,40 +51,79 @@ const refuseUnparsed = (error: NodeJS.ErrnoException, socket: Duplex) => {
   socket.end(`${head}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`, () => socket.destroy())
 }
 
-const makeServer = Effect.map(Settings, (settings): Server => {
-  const { headersSecondsMax, requestSecondsMax, requestBytesMax, publishSecondsMax } = settings
-  const server = createServer({
-    headersTimeout: headersSecondsMax * 1000,
-    requestTimeout: requestSecondsMax * 1000,
-    connectionsCheckingInterval: Math.min(1000, headersSecondsMax * 500),
-    keepAliveTimeout: keepAliveSeconds * 1000
+/** What answers requests, as long as the service is there. */
+interface Answering {
+  long: ((request: IncomingMessage, response: ServerResponse) => void) | undefined
+  short: DirectPublish | undefined
+}
+
+const send = (response: ServerResponse, { status, headers, body }: PlainAnswer) => {
+  if (response.destroyed) return
+  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+  response.end(body)
+}
+
+// A publish on its short way: its body is gathered, and whatever comes of it is sent.
+const carry = (call: DirectCall, request: IncomingMessage, response: ServerResponse) => {
+  const chunks: Array<Buffer> = []
+  request.on("data", (chunk: Buffer) => chunks.push(chunk))
+  request.once("end", () => {
+    const [first] = chunks
+    const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
+    call.arrived(body, (answer) => send(response, answer))
   })
-  // A connection on which nothing moves is cut, but not before what it waits for had its time.
-  const stalledMilliseconds = Math.max(stalledSeconds, requestSecondsMax, publishSecondsMax + 1) * 1000
-  server.setTimeout(stalledMilliseconds)
-  server.on("clientError", refuseUnparsed)
-  server.on("request", answerOutsideOfService(server))
-  server.on("request", (request: IncomingMessage, response: ServerResponse) => {
-    // While an answer is being made nothing moves; how long that may take is for the service to say.
-    response.on("timeout", (socket: Socket) => {
-      if (response.headersSent || !request.complete) socket.destroy()
-      else socket.setTimeout(stalledMilliseconds)
+  response.once("close", () => {
+    if (!response.writableEnded) call.left()
+  })
+}
+
+const dispatch = (answering: Answering, request: IncomingMessage, response: ServerResponse) => {
+  const { method = "", url: target = "", headers } = request
+  const call = answering.short?.({ method, target, headers })
+  if (call === undefined)
+    (answering.long ?? ((_, response) => answerOutsideOfService(response)))(request, response)
+  else if ("status" in call) {
+    // What was refused before its body has come is read all the same, so that the refusal can be read, too.
+    request.resume()
+    send(response, call)
+  } else carry(call, request, response)
+}
+
+const makeServer = (answering: Answering) =>
+  Effect.map(Settings, (settings): Server => {
+    const { headersSecondsMax, requestSecondsMax, requestBytesMax, publishSecondsMax } = settings
+    const server = createServer({
+      headersTimeout: headersSecondsMax * 1000,
+      requestTimeout: requestSecondsMax * 1000,
+      connectionsCheckingInterval: Math.min(1000, headersSecondsMax * 500),
+      keepAliveTimeout: keepAliveSeconds * 1000
     })
-    // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An
-    // answer that ends after that must not be over twice, for Node takes that for a mistake of its own.
-    response.once("close", () => {
-      if (response.writableFinished) return
-      response.emit("finish")
-      response.removeAllListeners("finish")
+    // A connection on which nothing moves is cut, but not before what it waits for had its time.
+    const stalledMilliseconds = Math.max(stalledSeconds, requestSecondsMax, publishSecondsMax + 1) * 1000
+    server.setTimeout(stalledMilliseconds)
+    server.on("clientError", refuseUnparsed)
+    server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+      // While an answer is being made nothing moves; how long that may take is for the service to say.
+      response.on("timeout", (socket: Socket) => {
+        if (response.headersSent || !request.complete) socket.destroy()
+        else socket.setTimeout(stalledMilliseconds)
+      })
+      // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An
+      // answer that ends after that must not be over twice, for Node takes that for a mistake of its own.
+      response.once("close", () => {
+        if (response.writableFinished) return
+        response.emit("finish")
+        response.removeAllListeners("finish")
+      })
+      dispatch(answering, request, response)
     })
+    // A client that asks before it sends its body is not told to go on where the body is going to be refused.
+    server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+      if (!(Number(request.headers["content-length"]) > requestBytesMax)) response.writeContinue()
+      server.emit("request", request, response)
+    })
+    return server
   })
-  // A client that asks before it sends its body is not told to go on where the body is going to be refused.
-  server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
-    if (!(Number(request.headers["content-length"]) > requestBytesMax)) response.writeContinue()
-    server.emit("request", request, response)
-  })
-  return server
-})
 
 // Runs before the platform closes the server: no new connections; idle ones end, and then, after a moment for the
 // answers that are under way, all others.
@@ -98,22 +138,41 @@ const closeConnections = (server: Server) =>
   })
 
 /** Listens on the host and port of the settings. */
-export const layer: Layer.Layer<HttpServer.HttpServer, ServeError, Settings> = Layer.scoped(
-  HttpServer.HttpServer,
+export const layer: Layer.Layer<HttpServer.HttpServer | ShortWay, ServeError, Settings> = Layer.scopedContext(
   Effect.gen(function* () {
     const { host, port } = yield* Settings
-    const server = yield* makeServer
-    const http = yield* NodeHttpServer.make(() => server, { host, port })
+    const answering: Answering = { long: undefined, short: undefined }
+    const server = yield* makeServer(answering)
+    const { address } = yield* NodeHttpServer.make(() => server, { host, port })
     yield* Effect.addFinalizer(() => closeConnections(server))
-    return HttpServer.make({
-      address: http.address,
+    const http = HttpServer.make({
+      address,
       serve: (app, middleware) =>
         Effect.gen(function* () {
-          yield* middleware === undefined ? http.serve(app) : http.serve(app, middleware)
-          // Nothing here speaks another protocol. Without a listener Node leaves a request that offers to change to one
-          // (as some clients do with HTTP/2 by default) what it is; with one it would not read the request's body.
-          server.removeAllListeners("upgrade")
+          const handler = yield* NodeHttpServer.makeHandler(app, middleware as never)
+          yield* Effect.acquireRelease(
+            Effect.sync(() => {
+              answering.long = handler
+            }),
+            () =>
+              Effect.sync(() => {
+                answering.long = undefined
+              })
+          )
         })
     })
+    const shortWay = ShortWay.of({
+      install: (publish) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            answering.short = publish
+          }),
+          () =>
+            Effect.sync(() => {
+              answering.short = undefined
+            })
+        )
+    })
+    return Context.make(HttpServer.HttpServer, http).pipe(Context.add(ShortWay, shortWay))
   })
 )

@@ -1,6 +1,6 @@
 /**
  * The one writer. A single fiber takes all that waits in the Intake, up to the limit of a commit, appends it to the
- * store in one transaction, and only after the commit completes the Deferreds, each with its own outcomes (G1). Many
+ * store in one transaction, and only after the commit tells each submission its own outcomes (G1). Many
  * requests share a commit, and none waits for a timer: the next commit takes what came in during the last one.
  *
  * When an append fails its outcome is unknown. Its publishers are told to send again, and the batch is never appended
@@ -15,7 +15,6 @@ import {
   Cause,
   Chunk,
   Context,
-  Deferred,
   Duration,
   Effect,
   Exit,
@@ -90,8 +89,8 @@ const run = Effect.gen(function* () {
       yield* intake.settle(submissions)
       if (Exit.isSuccess(result)) {
         let from = 0
-        for (const { events, outcomes } of submissions) {
-          yield* Deferred.succeed(outcomes, result.value.slice(from, from + events.length))
+        for (const { events, settled } of submissions) {
+          settled(Exit.succeed(result.value.slice(from, from + events.length)))
           from += events.length
         }
         yield* logDropped(events, result.value)
@@ -117,7 +116,9 @@ const run = Effect.gen(function* () {
 })
 
 const fail = (submissions: Iterable<Submission>, error: StoreError) =>
-  Effect.forEach(submissions, ({ outcomes }) => Deferred.fail(outcomes, error), { discard: true })
+  Effect.sync(() => {
+    for (const { settled } of submissions) settled(Exit.fail(error))
+  })
 
 // Said once when trouble begins; it is over when the store is well again.
 const logTrouble = (error: StoreError) =>

@@ -1,22 +1,37 @@
 /**
  * Where requests and the Consumer meet: a queue of submissions, bounded by events and by bytes (G6). A request first
  * takes room for its body, then offers its events as one submission; the Consumer takes submissions, commits them and
- * completes their Deferreds.
+ * tells each what came of it.
  *
  * Room is taken once and given back once. Until a submission is offered its room belongs to the request's scope, which
  * gives it back however the request ends. From the offer on it belongs to the Consumer, which gives it back when the
  * submission is settled; a publisher that goes away meanwhile changes nothing.
  */
-import { Chunk, Context, Deferred, Effect, Layer, Option, Queue, type Scope } from "effect"
+import {
+  Chunk,
+  Context,
+  Deferred,
+  Effect,
+  Either,
+  type Exit,
+  FiberId,
+  Layer,
+  Option,
+  Queue,
+  type Scope
+} from "effect"
 import { Settings } from "../Config.ts"
 import { Draining, Overloaded, type StoreError } from "../domain/Errors.ts"
 import type { Event, Outcome } from "../domain/Event.ts"
 
+/** What came of a submission. */
+export type Outcomes = Exit.Exit<ReadonlyArray<Outcome>, StoreError>
+
 /** The events of one request. They are committed together, or not at all. */
 export interface Submission {
   readonly events: ReadonlyArray<Event>
-  /** Completed after the commit, with an outcome for each event in their order, or with why there was none. */
-  readonly outcomes: Deferred.Deferred<ReadonlyArray<Outcome>, StoreError>
+  /** Called once, after the commit: with an outcome for each event in their order, or with why there was none. */
+  readonly settled: (outcomes: Outcomes) => void
   /** The room that the request's body holds. */
   readonly bytes: number
 }
@@ -31,7 +46,18 @@ export interface Room {
    */
   readonly offer: (
     events: ReadonlyArray<Event>
-  ) => Effect.Effect<Submission["outcomes"], Overloaded | Draining>
+  ) => Effect.Effect<Deferred.Deferred<ReadonlyArray<Outcome>, StoreError>, Overloaded | Draining>
+}
+
+/** A `Room` without effects, for who has no fiber; it has to be released by hand. */
+export interface Hold {
+  readonly grow: (bytes: number) => Either.Either<void, Overloaded>
+  readonly offer: (
+    events: ReadonlyArray<Event>,
+    settled: Submission["settled"]
+  ) => Either.Either<void, Overloaded | Draining>
+  /** Gives the room back, unless it was handed over with an offer. Called once. */
+  readonly release: () => void
 }
 
 /** How full the queue is. */
@@ -48,6 +74,8 @@ export class Intake extends Context.Tag("sekali/Intake")<
   {
     /** Takes room for a body of so many bytes until the scope closes, or the events of the body are offered. */
     readonly admit: (bytes: number) => Effect.Effect<Room, Overloaded | Draining, Scope.Scope>
+    /** Takes room for a body of so many bytes until it is released, or the events of the body are offered. */
+    readonly hold: (bytes: number) => Either.Either<Hold, Overloaded | Draining>
     /**
      * The submissions that wait, oldest first, up to `eventsMax` events together; waits for the first one. Nothing once
      * the Intake is closed and empty. Only the Consumer takes.
@@ -62,6 +90,7 @@ export class Intake extends Context.Tag("sekali/Intake")<
     /** From here on every offer is refused; what was offered before is still taken. */
     readonly close: Effect.Effect<void>
     readonly closed: Effect.Effect<boolean>
+    readonly isClosed: () => boolean
     readonly level: Effect.Effect<IntakeLevel>
   }
 >() {}
@@ -82,43 +111,50 @@ const make = Effect.gen(function* () {
   let heldBack: Submission | undefined
   let ended = false
 
+  const hold = (wanted: number): Either.Either<Hold, Overloaded | Draining> => {
+    let held = 0
+    let offered = false
+    const grow = (more: number): Either.Either<void, Overloaded> => {
+      if (bytes + more > queueBytesMax) return Either.left(new Overloaded({ bound: "bytes" }))
+      bytes += more
+      held += more
+      return Either.void
+    }
+    const offer: Hold["offer"] = (offer, settled) => {
+      if (closed) return Either.left(new Draining())
+      if (events + offer.length > queueEventsMax) return Either.left(new Overloaded({ bound: "events" }))
+      events += offer.length
+      offered = true
+      const submission: Submission = { events: offer, settled, bytes: held }
+      unsettled.add(submission)
+      queue.unsafeOffer(submission)
+      return Either.void
+    }
+    const release = () => {
+      if (!offered) bytes -= held
+    }
+    if (closed) return Either.left(new Draining())
+    return Either.map(grow(wanted), () => ({ grow, offer, release }))
+  }
+
   const admit = (wanted: number) =>
-    Effect.gen(function* () {
-      let held = 0
-      let offered = false
-      const take = (more: number) =>
-        Effect.suspend(() => {
-          if (bytes + more > queueBytesMax) return new Overloaded({ bound: "bytes" })
-          bytes += more
-          held += more
-          return Effect.void
-        })
-      yield* Effect.addFinalizer(() =>
-        Effect.sync(() => {
-          if (!offered) bytes -= held
-        })
-      )
-      if (closed) return yield* new Draining()
-      yield* take(wanted)
-      const offer = (offer: ReadonlyArray<Event>) =>
-        Effect.uninterruptible(
-          Effect.gen(function* () {
-            const outcomes = yield* Deferred.make<ReadonlyArray<Outcome>, StoreError>()
-            // From the check to the offer nothing yields: no other fiber can come between.
-            return yield* Effect.suspend((): Effect.Effect<Submission["outcomes"], Overloaded | Draining> => {
-              if (closed) return new Draining()
-              if (events + offer.length > queueEventsMax) return new Overloaded({ bound: "events" })
-              events += offer.length
-              offered = true
-              const submission: Submission = { events: offer, outcomes, bytes: held }
-              unsettled.add(submission)
-              queue.unsafeOffer(submission)
-              return Effect.succeed(outcomes)
-            })
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.suspend(() => hold(wanted)),
+        ({ release }) => Effect.sync(release)
+      ),
+      ({ grow, offer }): Room => ({
+        grow: (more) => Effect.suspend(() => grow(more)),
+        offer: (events) =>
+          Effect.suspend(() => {
+            const outcomes = Deferred.unsafeMake<ReadonlyArray<Outcome>, StoreError>(FiberId.none)
+            return Either.map(
+              offer(events, (exit) => Deferred.unsafeDone(outcomes, exit)),
+              () => outcomes
+            )
           })
-        )
-      return { grow: take, offer } satisfies Room
-    })
+      })
+    )
 
   // Adds what waits to `taken` as long as it fits. A first submission always fits: the settings see to it.
   const gather = (taken: Array<Submission>, eventsMax: number) =>
@@ -160,6 +196,7 @@ const make = Effect.gen(function* () {
 
   return Intake.of({
     admit,
+    hold,
     take,
     poll,
     settle: (submissions) =>
@@ -177,6 +214,7 @@ const make = Effect.gen(function* () {
       queue.unsafeOffer(closing)
     }),
     closed: Effect.sync(() => closed),
+    isClosed: () => closed,
     level: Effect.sync(() => ({ events, eventsMax: queueEventsMax, bytes, bytesMax: queueBytesMax }))
   })
 })
