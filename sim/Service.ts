@@ -79,7 +79,9 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       windowBytesMax: 2000,
       pageStepsMax: 4,
       pageBytesMax: 3000,
-      streamBytesMax: 1000
+      streamBytesMax: 1000,
+      feedEventsMax: 8,
+      feedBytesMax: 1500
     }),
     Effect.provide(Logger.add(countingLogger(world)))
   )

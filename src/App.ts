@@ -8,13 +8,14 @@ import { isoTime } from "./domain/Timestamp.ts"
 import * as Server from "./http/Server.ts"
 import * as Consumer from "./pipeline/Consumer.ts"
 import * as Drain from "./pipeline/Drain.ts"
+import * as Feed from "./pipeline/Feed.ts"
 import * as Intake from "./pipeline/Intake.ts"
 import { Database } from "./store/Database.ts"
 import * as SqlEventStore from "./store/SqlEventStore.ts"
 
-/** From the queue to the disk. */
+/** From the queue to the disk, and from there to subscribers. */
 const pipeline = Consumer.layer.pipe(
-  Layer.provideMerge(Intake.layer),
+  Layer.provideMerge(Layer.merge(Intake.layer, Feed.layer)),
   Layer.provideMerge(SqlEventStore.layer)
 )
 

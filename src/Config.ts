@@ -19,6 +19,12 @@ export interface SettingsShape {
   readonly eventBytesMax: number
   /** Answers to readers that are under way, until they are sent. */
   readonly readBytesMax: number
+  /** Subscribers to streams of events at a time. */
+  readonly subscribersMax: number
+  /** How long a stream of events may be silent. */
+  readonly heartbeatSeconds: number
+  /** How long a client may leave an answer standing, or a request. */
+  readonly stalledSecondsMax: number
   /** How long a request's headers may take to arrive. */
   readonly headersSecondsMax: number
   /** How long a whole request may take to arrive. */
@@ -160,6 +166,13 @@ export const definitions: Definitions = {
     64 * 1024 * mebibyte,
     "bytes of answers to readers that may be under way"
   ),
+  subscribersMax: whole("SEKALI_SUBSCRIBERS_MAX", 5000, 1, 1_000_000, "subscribers at a time"),
+  heartbeatSeconds: seconds("SEKALI_HEARTBEAT_SECONDS", 15, "how long a stream of events may be silent"),
+  stalledSecondsMax: seconds(
+    "SEKALI_STALLED_SECONDS_MAX",
+    60,
+    "how long a client may leave an answer standing before it is cut off"
+  ),
   headersSecondsMax: seconds("SEKALI_HEADERS_SECONDS_MAX", 10, "time for a request's headers to arrive"),
   requestSecondsMax: seconds("SEKALI_REQUEST_SECONDS_MAX", 30, "time for a whole request to arrive"),
   publishSecondsMax: seconds("SEKALI_PUBLISH_SECONDS_MAX", 10, "time in which a publish is answered"),
@@ -198,7 +211,8 @@ const relations: ReadonlyArray<readonly [keyof SettingsShape, keyof SettingsShap
   ["queueEventsMax", "requestEventsMax", "a request must fit into the empty queue"],
   ["queueBytesMax", "requestBytesMax", "a request must fit into the empty queue"],
   ["requestBytesMax", "eventBytesMax", "an event must fit into a request"],
-  ["requestSecondsMax", "headersSecondsMax", "a request's time includes that of its headers"]
+  ["requestSecondsMax", "headersSecondsMax", "a request's time includes that of its headers"],
+  ["stalledSecondsMax", "heartbeatSeconds", "a stream that waits for events must not count as left standing"]
 ]
 
 /** A sentence for each pair of settings that do not fit together. */
@@ -256,7 +270,10 @@ export class ReadingLimits extends Context.Reference<ReadingLimits>()("sekali/Re
     /** Bytes of payload in a page, unless a single event has more. */
     pageBytesMax: 4 * mebibyte,
     /** Bytes of payload that a stream holds at a time, unless a single event has more. */
-    streamBytesMax: mebibyte / 4
+    streamBytesMax: mebibyte / 4,
+    /** Events, and bytes of their payloads, that are kept for subscribers who are at the end of the store. */
+    feedEventsMax: 10_000,
+    feedBytesMax: 8 * mebibyte
   })
 }) {}
 

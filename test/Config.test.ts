@@ -47,6 +47,9 @@ describe("without any setting", () => {
       requestBytesMax: 16 * 1024 * 1024,
       eventBytesMax: 1024 * 1024,
       readBytesMax: 64 * 1024 * 1024,
+      subscribersMax: 5000,
+      heartbeatSeconds: 15,
+      stalledSecondsMax: 60,
       headersSecondsMax: 10,
       requestSecondsMax: 30,
       publishSecondsMax: 10,
@@ -85,6 +88,9 @@ describe("a setting", () => {
     ["SEKALI_REQUEST_EVENTS_MAX", "1", { requestEventsMax: 1 }],
     ["SEKALI_REQUEST_BYTES_MAX", "1048576", { requestBytesMax: 1_048_576 }],
     ["SEKALI_EVENT_BYTES_MAX", "256", { eventBytesMax: 256 }],
+    ["SEKALI_SUBSCRIBERS_MAX", "1", { subscribersMax: 1 }],
+    ["SEKALI_HEARTBEAT_SECONDS", "60", { heartbeatSeconds: 60 }],
+    ["SEKALI_STALLED_SECONDS_MAX", "15", { stalledSecondsMax: 15 }],
     ["SEKALI_HEADERS_SECONDS_MAX", "0.5", { headersSecondsMax: 0.5 }],
     ["SEKALI_REQUEST_SECONDS_MAX", "3600", { requestSecondsMax: 3600 }],
     ["SEKALI_PUBLISH_SECONDS_MAX", "0.1", { publishSecondsMax: 0.1 }],
@@ -168,6 +174,10 @@ describe("settings that do not fit together", () => {
     [
       { SEKALI_REQUEST_SECONDS_MAX: "5" },
       "SEKALI_REQUEST_SECONDS_MAX is 5, which is less than SEKALI_HEADERS_SECONDS_MAX, 10: a request's time includes that of its headers."
+    ],
+    [
+      { SEKALI_HEARTBEAT_SECONDS: "61" },
+      "SEKALI_STALLED_SECONDS_MAX is 60, which is less than SEKALI_HEARTBEAT_SECONDS, 61: a stream that waits for events must not count as left standing."
     ]
   ])("%j stop the start, and the reason is told", (environment, sentence) => {
     expect(faultsOf(environment)).toEqual([sentence])

@@ -182,6 +182,16 @@ export class ReadersOverloaded extends Data.TaggedError("ReadersOverloaded") {
   }
 }
 
+/** As many subscribers as the settings allow are here already (G6). */
+export class TooManySubscribers extends Data.TaggedError("TooManySubscribers")<{
+  readonly subscribersMax: number
+}> {
+  get problem(): Problem {
+    const detail = `${this.subscribersMax} subscribers are here already, and that is all this service takes; ask again.`
+    return unavailable("too-many-subscribers", "Too many subscribers", detail, 5)
+  }
+}
+
 /** The service is shutting down and takes nothing new. */
 export class Draining extends Data.TaggedError("Draining") {
   get problem(): Problem {
@@ -301,6 +311,7 @@ export type CallError =
   | MethodNotAllowed
   | Overloaded
   | ReadersOverloaded
+  | TooManySubscribers
   | Draining
   | WaitedTooLong
   | StoreError

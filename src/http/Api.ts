@@ -473,6 +473,30 @@ export const EventsParameters = parameters({
   after: optional(OffsetCursor)
 })
 
+/** What restricts a stream of events, and where it begins. */
+export const SubscriptionParameters = parameters({
+  topic: optional(textParameter(topicPatternRule, parseTopicPattern)),
+  source: optional(Source),
+  after: optional(
+    OffsetCursor.annotations({
+      description:
+        "Exclusive: only what lies behind this offset; 0 is the beginning, and without it the stream begins now."
+    })
+  )
+})
+
+/** The header by which a subscriber that comes again says what it saw last. */
+export const lastEventIdHeader = "last-event-id"
+
+const SubscriptionHeaders = Schema.Struct({
+  [lastEventIdHeader]: optional(
+    OffsetCursor.annotations({
+      description:
+        "The last `id` that was received; browsers send it when they reconnect. It goes before `after`."
+    })
+  )
+})
+
 // ---------- errors ----------
 
 const problemFields = {
@@ -547,6 +571,17 @@ export const problems = {
 
 // ---------- endpoints ----------
 
+/** The type of a stream of events. */
+export const streamContentType = "text/event-stream"
+
+const EventStream = HttpApiSchema.Text({ contentType: streamContentType }).annotations({
+  identifier: "EventStream",
+  description:
+    "Server-Sent Events. Each has an event as `data`, one line of JSON as in `GET /events`, and its offset as `id`. An " +
+    "`id` without `data` stands at the beginning and with each heartbeat: what lies before it did not match. If the store " +
+    "fails, the last event is a `problem`."
+})
+
 /** The type of a backup. */
 export const backupContentType = "application/vnd.sqlite3"
 
@@ -583,6 +618,23 @@ const reading = HttpApiGroup.make("reading")
         OpenApi.Description,
         "A reader who passes each page's `next` as `after` sees every event once, in order, across restarts (G5). A " +
           "cursor ahead of the store is an error, and so is one from a future that was lost when the store was restored."
+      )
+  )
+  .add(
+    HttpApiEndpoint.get("subscription", "/events/stream")
+      .setUrlParams(SubscriptionParameters)
+      .setHeaders(SubscriptionHeaders)
+      .addSuccess(EventStream)
+      .addError(problems.cursorLost)
+      .addError(problems.invalid)
+      .addError(problems.unavailable)
+      .annotate(OpenApi.Summary, "Subscribe to events")
+      .annotate(
+        OpenApi.Description,
+        "Every event that matches, once and in order, from when it is committed, until either side ends the stream. Come " +
+          "again with the last `id`, as `Last-Event-ID` or as `after`, and nothing is missed or repeated, also across " +
+          "restarts (G5). While nothing matches, a heartbeat comes every `SEKALI_HEARTBEAT_SECONDS`. A subscriber may be " +
+          "slow, but one that reads nothing for `SEKALI_STALLED_SECONDS_MAX` is cut off."
       )
   )
   .add(

@@ -7,10 +7,11 @@ import { NotFound } from "../domain/Errors.ts"
 import { isoTime } from "../domain/Timestamp.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { EventStore, type SourceBook, type SourcesPage } from "../store/EventStore.ts"
-import { limitDefault } from "./Api.ts"
+import { lastEventIdHeader, limitDefault } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
 import { eventJson, eventsPage, eventsStream } from "./Events.ts"
 import { handlersOf } from "./Routes.ts"
+import { subscription } from "./Subscription.ts"
 
 const wantsLines = (accept: string | undefined): boolean =>
   accept?.toLowerCase().includes("application/x-ndjson") ?? false
@@ -139,6 +140,7 @@ export const handlers = (startedAt: bigint) =>
   handlersOf("reading", {
     events: ({ request, urlParams }) =>
       wantsLines(request.headers["accept"]) ? eventsStream(urlParams) : eventsPage(urlParams),
+    subscription: ({ headers, urlParams }) => subscription(urlParams, headers[lastEventIdHeader]),
     event: ({ path }) => known(path.topic, path.event_id),
     conflicts: ({ urlParams }) =>
       conflicts({ after: urlParams.after, limit: urlParams.limit ?? limitDefault }),

@@ -18,6 +18,8 @@ export class ReadingRoom extends Context.Tag("sekali/ReadingRoom")<
     readonly build: <A, E, R>(answer: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
     /** Takes room until the scope closes, which the scope of a request does when its answer is sent. */
     readonly hold: (bytes: number) => Effect.Effect<void, ReadersOverloaded, Scope.Scope>
+    /** A hold whose bytes change with what is under way, at first none: sets them, or says that there is no room. */
+    readonly lease: Effect.Effect<(bytes: number) => boolean, never, Scope.Scope>
   }
 >() {}
 
@@ -44,7 +46,17 @@ export const layer: Layer.Layer<ReadingRoom, never, Settings> = Layer.effect(
                 held -= bytes
               })
           )
-        )
+        ),
+      lease: Effect.suspend(() => {
+        let leased = 0
+        const set = (bytes: number): boolean => {
+          held -= leased
+          leased = held > 0 && held + bytes > readBytesMax ? 0 : bytes
+          held += leased
+          return leased === bytes
+        }
+        return Effect.acquireRelease(Effect.succeed(set), () => Effect.sync(() => void set(0)))
+      })
     })
   })
 )

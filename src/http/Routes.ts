@@ -28,6 +28,7 @@ export interface Call<Name extends string> {
   readonly request: HttpServerRequest.HttpServerRequest
   readonly path: HttpApiEndpoint.HttpApiEndpoint.PathParsed<Endpoint<Name>>
   readonly urlParams: HttpApiEndpoint.HttpApiEndpoint.UrlParams<Endpoint<Name>>
+  readonly headers: HttpApiEndpoint.HttpApiEndpoint.Headers<Endpoint<Name>>
 }
 
 /** What answers the calls of an endpoint: with what the contract says, or with a whole response. */
@@ -137,15 +138,21 @@ const served = ((): ReadonlyArray<Served> => {
   const all: Array<Served> = []
   HttpApi.reflect(Api, {
     onGroup: () => {},
-    onEndpoint: ({ endpoint: { name, method, path, pathSchema, urlParamsSchema } }) => {
+    onEndpoint: ({ endpoint: { name, method, path, pathSchema, urlParamsSchema, headersSchema } }) => {
       const decodePath = decoder(pathSchema)
       const decodeQuery = decoder(urlParamsSchema)
+      // Headers that the contract does not name are for others than the handler.
+      const decodeHeaders = decoder(Option.orElseSome(headersSchema, () => Schema.Struct({})))
       const decode: Served["decode"] = ({ request, ...given }) => {
         const path = decodePath(given.path)
-        const query = decodeQuery(given.query)
-        return Either.isRight(path) && Either.isRight(query)
-          ? Either.right({ request, path: path.right, urlParams: query.right } as Call<Endpoints["name"]>)
-          : Either.left(new InvalidInput({ errors: [...faults(path), ...faults(query)] }))
+        const urlParams = decodeQuery(given.query)
+        const headers = decodeHeaders(request.headers)
+        return Either.all({ path, urlParams, headers }).pipe(
+          Either.mapBoth({
+            onLeft: () => new InvalidInput({ errors: [path, urlParams, headers].flatMap(faults) }),
+            onRight: (decoded) => ({ request, ...decoded }) as Call<Endpoints["name"]>
+          })
+        )
       }
       all.push({ name: name as Served["name"], method, path, decode })
     }

@@ -14,9 +14,8 @@ import { Settings } from "../Config.ts"
 import { type DirectCall, type DirectPublish, ShortWay } from "../http/DirectPublish.ts"
 import type { PlainAnswer } from "../http/Problems.ts"
 
-/** How long an idle connection is kept, and how long one may stand still while an answer is under way. */
+/** How long an idle connection is kept. */
 const keepAliveSeconds = 65
-const stalledSeconds = 60
 
 /** How long answers that are under way at the end may take to leave. */
 const lastAnswersSeconds = 1
@@ -92,6 +91,7 @@ const dispatch = (answering: Answering, request: IncomingMessage, response: Serv
 const makeServer = (answering: Answering) =>
   Effect.map(Settings, (settings): Server => {
     const { headersSecondsMax, requestSecondsMax, requestBytesMax, publishSecondsMax } = settings
+    const { stalledSecondsMax, heartbeatSeconds } = settings
     const server = createServer({
       headersTimeout: headersSecondsMax * 1000,
       requestTimeout: requestSecondsMax * 1000,
@@ -99,7 +99,8 @@ const makeServer = (answering: Answering) =>
       keepAliveTimeout: keepAliveSeconds * 1000
     })
     // A connection on which nothing moves is cut, but not before what it waits for had its time.
-    const stalledMilliseconds = Math.max(stalledSeconds, requestSecondsMax, publishSecondsMax + 1) * 1000
+    const waits = [requestSecondsMax, publishSecondsMax + 1, 2 * heartbeatSeconds]
+    const stalledMilliseconds = Math.max(stalledSecondsMax, ...waits) * 1000
     server.setTimeout(stalledMilliseconds)
     server.on("clientError", refuseUnparsed)
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {

@@ -28,6 +28,7 @@ import { Settings } from "../Config.ts"
 import { type StoreError, StoreUnavailable } from "../domain/Errors.ts"
 import type { Event, Outcome } from "../domain/Event.ts"
 import { EventStore } from "../store/EventStore.ts"
+import { Feed } from "./Feed.ts"
 import { Intake, type Submission } from "./Intake.ts"
 
 /** The fiber that writes. */
@@ -78,6 +79,7 @@ const run = Effect.gen(function* () {
   const { commitEventsMax } = yield* Settings
   const intake = yield* Intake
   const store = yield* EventStore
+  const feed = yield* Feed
 
   let failures = 0
 
@@ -93,6 +95,7 @@ const run = Effect.gen(function* () {
           settled(Exit.succeed(result.value.slice(from, from + events.length)))
           from += events.length
         }
+        yield* feed.committed
         yield* logDropped(events, result.value)
         if (failures > 0)
           yield* Effect.logInfo("the store is well again").pipe(Effect.annotateLogs({ failures }))
@@ -159,7 +162,7 @@ const logDropped = (events: ReadonlyArray<Event>, outcomes: ReadonlyArray<Outcom
  * Runs the Consumer as long as the scope lives. The scope must not close before `ended`: what closes the Intake and
  * waits is `Drain`.
  */
-export const layer: Layer.Layer<Consumer, never, Settings | Intake | EventStore> = Layer.scoped(
+export const layer: Layer.Layer<Consumer, never, Settings | Intake | EventStore | Feed> = Layer.scoped(
   Consumer,
   Effect.gen(function* () {
     const intake = yield* Intake

@@ -9,6 +9,7 @@ import { call, decoded, event, faults, get, post, problem, publish } from "./cli
 const served: ReadonlyArray<readonly [path: string, method: "GET" | "POST"]> = [
   ["/publish", "POST"],
   ["/events", "GET"],
+  ["/events/stream", "GET"],
   ["/events/test.topic/1", "GET"],
   ["/conflicts", "GET"],
   ["/stats", "GET"],

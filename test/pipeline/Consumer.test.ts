@@ -22,6 +22,7 @@ import {
 import type { Event } from "../../src/domain/Event.ts"
 import { Consumer } from "../../src/pipeline/Consumer.ts"
 import * as Drain from "../../src/pipeline/Drain.ts"
+import { Feed } from "../../src/pipeline/Feed.ts"
 import { Intake } from "../../src/pipeline/Intake.ts"
 import { makeEvent, makeEvents } from "../support/events.ts"
 import {
@@ -385,14 +386,15 @@ describe("Shutdown drains", () => {
 
   it.scoped("Drain closes the Intake when its scope closes, and waits for the Consumer", () =>
     Effect.gen(function* () {
-      const { intake, consumer, script } = yield* startPipeline()
+      const { intake, consumer, feed, script } = yield* startPipeline()
       const disk = yield* gate
       script(() => disk.pass)
       const publisher = yield* publishing(intake, makeEvents(2))
       const scope = yield* Scope.make()
       yield* Layer.buildWithScope(Drain.layer, scope).pipe(
         Effect.provideService(Intake, intake),
-        Effect.provideService(Consumer, consumer)
+        Effect.provideService(Consumer, consumer),
+        Effect.provideService(Feed, feed)
       )
       const draining = yield* Effect.fork(Scope.close(scope, Exit.void))
       yield* settled

@@ -228,7 +228,9 @@ describe("EventStore, memory against SQLite", () => {
                       windowBytesMax: 40,
                       pageStepsMax: 1,
                       pageBytesMax: 1,
-                      streamBytesMax: 40
+                      streamBytesMax: 40,
+                      feedEventsMax: 3,
+                      feedBytesMax: 40
                     }),
                     Effect.withClock(wall.clock),
                     Logger.withMinimumLogLevel(LogLevel.None),

@@ -8,6 +8,7 @@ import type { Draining, Overloaded, StoreError } from "../../src/domain/Errors.t
 import { StoreUnavailable } from "../../src/domain/Errors.ts"
 import type { Event, Outcome } from "../../src/domain/Event.ts"
 import * as Consumer from "../../src/pipeline/Consumer.ts"
+import * as Feed from "../../src/pipeline/Feed.ts"
 import * as Intake from "../../src/pipeline/Intake.ts"
 import { EventStore, layerMemory } from "../../src/store/EventStore.ts"
 import type { Store } from "./stores.ts"
@@ -63,10 +64,23 @@ export const openIntake = (settings: Partial<SettingsShape> = {}): Effect.Effect
     Context.get(context, Intake.Intake)
   )
 
+/** A Feed alone. */
+export const openFeed = (store: Store, settings: Partial<SettingsShape> = {}) =>
+  Effect.map(
+    Layer.build(Feed.layer.pipe(Layer.provide([settingsLayer(settings), Layer.succeed(EventStore, store)]))),
+    (context) => Context.get(context, Feed.Feed)
+  )
+
 /** A Consumer that takes from an Intake and appends to a store; it runs until the scope closes. */
-export const startConsumer = (intake: Queue, store: Store, settings: Partial<SettingsShape> = {}) =>
+export const startConsumer = (
+  intake: Queue,
+  store: Store,
+  settings: Partial<SettingsShape> = {},
+  feed?: Context.Tag.Service<typeof Feed.Feed>
+) =>
   Layer.build(
     Consumer.layer.pipe(
+      Layer.provide(feed === undefined ? Feed.layer : Layer.succeed(Feed.Feed, feed)),
       Layer.provide(settingsLayer(settings)),
       Layer.provide(Layer.succeed(Intake.Intake, intake)),
       Layer.provide(Layer.succeed(EventStore, store))
@@ -78,8 +92,9 @@ export const startPipeline = (settings: Partial<SettingsShape> = {}) =>
   Effect.gen(function* () {
     const scripted = scriptedStore(yield* memoryStore)
     const intake = yield* openIntake(settings)
-    const consumer = yield* startConsumer(intake, scripted.store, settings)
-    return { ...scripted, intake, consumer }
+    const feed = yield* openFeed(scripted.store, settings)
+    const consumer = yield* startConsumer(intake, scripted.store, settings, feed)
+    return { ...scripted, intake, feed, consumer }
   })
 
 /** Publishes as a request does: takes room, offers, and waits for what became of it. */
