@@ -61,10 +61,14 @@ export const troubled = (
   retryAfterMillis = 0
 ): Troubled => ({ _tag: "Trouble", trouble: { kind, status, detail, retryAfterMillis } })
 
+/** What broke a connection, as trouble. */
+export const troubleOf = (error: { readonly cause?: unknown; readonly message: string }): Troubled =>
+  troubled("network", undefined, causesOf(error))
+
 const withoutAnswer = (error: HttpClientError.HttpClientError): Called =>
   error instanceof HttpClientError.RequestError && error.reason !== "Transport"
     ? { _tag: "Unsendable", detail: error.message }
-    : troubled("network", undefined, causesOf(error))
+    : troubleOf(error)
 
 /** An error and what it was caused by, the platform's own words left out where there are better ones. */
 const causesOf = ({ cause, message }: { readonly cause?: unknown; readonly message: string }): string => {

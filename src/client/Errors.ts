@@ -106,5 +106,24 @@ export class OutcomeUnknown extends Data.TaggedError("OutcomeUnknown")<{
   }
 }
 
+/**
+ * The service refuses to be followed from here, and will not do otherwise the next time. `cursor-ahead`: the offset is
+ * not one of this store. `cursor-lost`: it is from a future that was lost when the store was restored from a backup; what
+ * is left of before ends at `lastOffset`, and following goes on behind that.
+ */
+export class FollowRefused extends Data.TaggedError("FollowRefused")<{
+  readonly status: number
+  /** The type of the problem, as the service says it, such as `cursor-lost`. */
+  readonly type: string | undefined
+  readonly detail: string
+  /** The offset that was to be followed from. */
+  readonly cursor: number | undefined
+  readonly lastOffset: number | undefined
+}> {
+  override get message(): string {
+    return `The service refuses (${this.status}): ${this.detail}`
+  }
+}
+
 /** Why an event that was taken has no outcome. */
 export type PublishError = Refused | GaveUp | OutcomeUnknown

@@ -113,17 +113,7 @@ const largest = Number.MAX_SAFE_INTEGER
 export const resolve = (options: PublisherOptions): Effect.Effect<Resolved, InvalidOptions> =>
   Effect.suspend(() => {
     const faults: Array<string> = []
-    const numberOf =
-      (kind: string, isOfKind: (value: number) => boolean) =>
-      (name: string, value: number | undefined, initial: number, least: number, most: number) => {
-        if (value === undefined) return initial
-        if (!(isOfKind(value) && value >= least && value <= most)) {
-          faults.push(`${name} must be a ${kind} from ${least} to ${most}, not ${String(value)}`)
-        }
-        return value
-      }
-    const count = numberOf("whole number", Number.isInteger)
-    const amount = numberOf("number", Number.isFinite)
+    const { count, amount } = numberChecks(faults)
     const { source, ids = "ulid", sequences = false, giveUp } = options
     if (source !== undefined && !Schema.is(Source)(source)) {
       faults.push("source must be 1 to 255 characters without control characters")
@@ -169,6 +159,20 @@ export const resolve = (options: PublisherOptions): Effect.Effect<Resolved, Inva
     }
     return faults.length > 0 ? new InvalidOptions({ faults }) : Effect.succeed(resolved)
   })
+
+/** Checks of numbers, with the default of each and what is allowed; they add to the faults what is wrong. */
+export const numberChecks = (faults: Array<string>) => {
+  const numberOf =
+    (kind: string, isOfKind: (value: number) => boolean) =>
+    (name: string, value: number | undefined, initial: number, least: number, most: number): number => {
+      if (value === undefined) return initial
+      if (!(isOfKind(value) && value >= least && value <= most)) {
+        faults.push(`${name} must be a ${kind} from ${least} to ${most}, not ${String(value)}`)
+      }
+      return value
+    }
+  return { count: numberOf("whole number", Number.isInteger), amount: numberOf("number", Number.isFinite) }
+}
 
 /** The address of a service without a slash at its end; adds to the faults what is wrong with it. */
 export const readAddress = (name: string, url: string, faults: Array<string>): string => {

@@ -1,11 +1,13 @@
 /**
- * The publisher for people who do not use Effect: the same one, on `fetch`, with promises. This is an edge: effects are
- * run here.
+ * The publisher and the follower for people who do not use Effect: the same ones, on `fetch`, with promises and async
+ * iterators. This is an edge: effects are run here.
  */
-import { FetchHttpClient } from "@effect/platform"
-import { Cause, Effect, Exit, Scope } from "effect"
+import { FetchHttpClient, type HttpClient } from "@effect/platform"
+import { Cause, Effect, Exit, Scope, Stream } from "effect"
+import * as Follower from "./Follower.ts"
 import type { BaseOptions, Retry } from "./Options.ts"
 import { type EventToPublish, make, type PublisherStats, type PublishOutcome } from "./Publisher.ts"
+import type { Delivery } from "./Sequence.ts"
 
 /** The options of a publisher with promises. */
 export interface PromisePublisherOptions extends BaseOptions {
@@ -66,6 +68,51 @@ export const createPublisher = async (options: PromisePublisherOptions): Promise
     close: (call) => run(Effect.ensuring(publisher.close, Scope.close(scope, Exit.void)), call)
   }
 }
+
+/** The options of a follower with promises. */
+export interface PromiseFollowOptions extends Follower.BaseFollowOptions, CallOptions {
+  /** Told of each interruption; it must return at once. */
+  readonly onRetry?: ((retry: Follower.FollowRetry) => void) | undefined
+}
+
+/**
+ * Follows a topic or a pattern, on `fetch`: `for await (const event of followEvents({ url, topic }))`. The loop ends when
+ * it is left, throws the reason of the signal, `InvalidOptions`, or `FollowRefused`.
+ */
+export const followEvents = (options: PromiseFollowOptions): AsyncIterable<Follower.FollowedEvent> =>
+  iterable(Follower.events(withEffects(options)), options.signal)
+
+/** The same, with the events of each topic and source in sequence. */
+export const followInSequence = (
+  options: PromiseFollowOptions & Follower.SequenceOptions
+): AsyncIterable<Delivery> => iterable(Follower.inSequence(withEffects(options)), options.signal)
+
+const withEffects = <O extends PromiseFollowOptions>(options: O) => {
+  const { onRetry } = options
+  return {
+    ...options,
+    onRetry:
+      onRetry === undefined ? undefined : (retry: Follower.FollowRetry) => Effect.sync(() => onRetry(retry))
+  }
+}
+
+const iterable = <A, E>(
+  stream: Stream.Stream<A, E, HttpClient.HttpClient>,
+  signal: AbortSignal | undefined
+): AsyncIterable<A> => ({
+  async *[Symbol.asyncIterator]() {
+    signal?.throwIfAborted()
+    const aborted = Effect.async<void>((resume) => {
+      const abort = () => resume(Effect.void)
+      signal?.addEventListener("abort", abort, { once: true })
+      return Effect.sync(() => signal?.removeEventListener("abort", abort))
+    })
+    yield* Stream.toAsyncIterable(
+      stream.pipe(Stream.interruptWhen(aborted), Stream.provideLayer(FetchHttpClient.layer))
+    )
+    signal?.throwIfAborted()
+  }
+})
 
 const run = async <A, E>(effect: Effect.Effect<A, E>, { signal }: CallOptions = {}): Promise<A> => {
   const exit = await Effect.runPromiseExit(effect, { ...(signal === undefined ? {} : { signal }) })

@@ -146,10 +146,11 @@ const make = Effect.gen(function* () {
       if (others === undefined) byTopic.set(event.topic, [event])
       else others.push(event)
     }
+    const topics = [...byTopic]
     for (const { filter, waiters } of groups.values()) {
       if (waiters.size === 0) continue
       const { topic: pattern, ...rest } = filter
-      const wanted = [...byTopic].some(
+      const wanted = topics.some(
         ([topic, events]) =>
           (pattern === undefined || matchesTopic(pattern, topic)) &&
           events.some((event) => matchesFilter(rest, event))
