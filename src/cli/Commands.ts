@@ -6,8 +6,10 @@ import * as Args from "@effect/cli/Args"
 import * as Options from "@effect/cli/Options"
 import { Config, Effect } from "effect"
 import { definitions } from "../Config.ts"
+import { timestampRule } from "../domain/Timestamp.ts"
 import { type Command, make, option, readAs } from "./CommandLine.ts"
 import { urlVariable } from "./Conventions.ts"
+import { readSince } from "./Since.ts"
 
 /** The address of a service as it is typed: without a slash at its end, and without what has no place in it. */
 const readAddress = (text: string): string | undefined => {
@@ -264,5 +266,63 @@ line; the exit code is 1 if one of them is a fault.`,
     )
 })
 
+const wholeFrom = (least: number) => (text: string) => {
+  const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN
+  return Number.isSafeInteger(value) && value >= least ? value : undefined
+}
+
+const tail = make({
+  name: "tail",
+  summary: "print events as they come",
+  usage: "[options] [PATTERN]",
+  options: Options.all({
+    url: urlOption,
+    after: option("after", "N", "begin behind this offset; 0 is the beginning").pipe(
+      readAs("--after", "an offset, a whole number from 0", wholeFrom(0)),
+      Options.withDefault(undefined)
+    ),
+    since: option("since", "TIME", "begin with what was stored since then: a time, or 30s, 10m, 2h, 7d").pipe(
+      readAs("--since", `${timestampRule}, or how long ago, such as 10m`, readSince),
+      Options.withDefault(undefined)
+    ),
+    source: option("source", "NAME", "only events of this source").pipe(Options.withDefault(undefined)),
+    format: option("format", "FORMAT", "pretty, ndjson, or auto: pretty on a terminal; auto").pipe(
+      Options.withDefault("auto"),
+      readAs("--format", "one of auto, pretty, ndjson", (text) =>
+        text === "auto" || text === "pretty" || text === "ndjson" ? text : undefined
+      )
+    ),
+    limit: option("limit", "N", "end after so many events").pipe(
+      readAs("--limit", "a whole number from 1", wholeFrom(1)),
+      Options.withDefault(undefined)
+    )
+  }),
+  args: Args.text({ name: "PATTERN" }).pipe(
+    Args.withDescription(
+      "a topic, in which * stands for one segment and a last > for one or more; all topics"
+    ),
+    Args.withDefault(undefined)
+  ),
+  text: `Without --after or --since it begins now. It goes on over restarts of the service, and no event is lost or printed twice;
+what happens to the connection is told on the standard error. Ctrl-C ends it, and tells the offset to go on from.
+
+A line of ndjson is an event as GET /events gives it. A pretty line has the offset, the time of the event, topic, source,
+event_id, and the payload, or the line that sekali publish made it of; what would move a terminal's cursor is escaped.
+
+Exit codes: 0 ended by Ctrl-C or SIGTERM, or after --limit events; 1 something failed; 2 the command line is wrong;
+130, 143 with --limit: stopped before so many had come.`,
+  examples: [
+    "sekali tail",
+    "sekali tail 'shop.>' --since 10m",
+    "sekali tail shop.orders --after 0 --limit 100 --format ndjson | jq .payload",
+    "sekali tail --source web-1 --since 2026-11-22T10:00:00Z"
+  ],
+  run: (options, pattern) =>
+    Effect.flatMap(
+      Effect.promise(() => import("./Tail.ts")),
+      ({ tail }) => tail({ ...options, pattern })
+    )
+})
+
 /** The commands, in the order of the help. */
-export const commands: ReadonlyArray<Command> = [serve, publish, stats, mirror, backup, check]
+export const commands: ReadonlyArray<Command> = [serve, publish, tail, stats, mirror, backup, check]

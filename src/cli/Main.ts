@@ -26,6 +26,7 @@ ${rows([
 Examples
   sekali serve
   sekali publish --topic shop.web /var/log/nginx/access.log
+  sekali tail "shop.>" --since 10m
   sekali stats
 
 Exit codes

@@ -69,7 +69,7 @@ describe("help", () => {
   })
 })
 
-const commands = ["serve", "publish", "stats", "mirror", "backup", "check"]
+const commands = ["serve", "publish", "tail", "stats", "mirror", "backup", "check"]
 
 describe("a command line that is wrong", () => {
   it.each<[words: string, sentence: string | RegExp, help?: string]>([

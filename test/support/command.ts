@@ -8,6 +8,8 @@ import { type Ended, mainPath } from "./process.ts"
 export interface Running {
   readonly pid: number
   readonly stderr: () => string
+  /** Is given what it prints on its standard output from here on. */
+  readonly onOutput: (take: (text: string) => void) => void
   /** Waits until the standard error has what fits; fails if the process ends before. */
   readonly said: (fits: RegExp) => Promise<void>
   /** Writes to its standard input. */
@@ -77,6 +79,7 @@ export const start = (
   return {
     pid: child.pid ?? 0,
     stderr: () => stderr,
+    onOutput: (take) => void child.stdout.on("data", take),
     said: (fits) =>
       new Promise((resolve, reject) => {
         const look = () => {
