@@ -13,10 +13,12 @@ import type {
   PlannedObserver,
   PlannedOutage,
   PlannedPublisher,
-  PlannedReader
+  PlannedReader,
+  PlannedSubscriber
 } from "./Plan.ts"
 import { databaseFile, type Site, Supervisor } from "./Service.ts"
 import { SqliteError } from "./Sqlite.ts"
+import { Subscribers } from "./Subscribers.ts"
 import type { Process, World } from "./World.ts"
 
 /** What is asked of it. */
@@ -24,6 +26,7 @@ export interface Part {
   readonly publishers: ReadonlyArray<PlannedPublisher>
   readonly readers: ReadonlyArray<PlannedReader>
   readonly observers: ReadonlyArray<PlannedObserver>
+  readonly subscribers: ReadonlyArray<PlannedSubscriber>
   readonly outages: ReadonlyArray<PlannedOutage>
   readonly limits: PlannedLimits
 }
@@ -51,6 +54,7 @@ export class Aggregator {
   private readonly part: Part
   private readonly publishers: Array<Process> = []
   private others: ReadonlyArray<Process> = []
+  private subscribers: Subscribers | undefined
   private outagesLeft: number
   /** Called as an answer with a 2xx leaves the server. */
   private succeeded: () => void = () => undefined
@@ -103,6 +107,8 @@ export class Aggregator {
       world.start(`${prefix}observer-${index}`, (process) => observer(stage, process, planned, known))
     )
     this.others = [...readers, ...observers]
+    this.subscribers = new Subscribers(stage, part.subscribers, prefix)
+    this.subscribers.begin()
     this.scheduleOutages(part.outages)
   }
 
@@ -113,7 +119,8 @@ export class Aggregator {
 
   /** Whether all of its clients are done. */
   get isQuiet(): boolean {
-    return this.publishers.every(ended) && this.others.every(ended)
+    const { haveEnded = true } = this.subscribers ?? {}
+    return this.publishers.every(ended) && this.others.every(ended) && haveEnded
   }
 
   /** Whether the service fails to start, again and again, although the faults have stopped. */
@@ -144,7 +151,8 @@ export class Aggregator {
       queueBytesMax
     }
     // A client that has died asks nothing any more, and would be taken for one that is content.
-    const died = [...this.publishers, ...this.others].flatMap(({ name, exit }): ReadonlyArray<Violation> => {
+    const clients = [...this.publishers, ...this.others, ...(this.subscribers?.processes ?? [])]
+    const died = clients.flatMap(({ name, exit }): ReadonlyArray<Violation> => {
       if (exit === undefined || Exit.isSuccess(exit)) return []
       return [{ guarantee: "simulation", detail: `${name} died: ${Cause.pretty(exit.cause)}` }]
     })

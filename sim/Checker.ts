@@ -23,6 +23,7 @@ import { checkProgress, type ProgressBounds } from "./check/Progress.ts"
 import { Report, type Violation } from "./check/Report.ts"
 import { checkSent } from "./check/Sent.ts"
 import { checkStats, type QueueBounds } from "./check/Stats.ts"
+import { checkSubscribers } from "./check/Subscribers.ts"
 import type { Entry } from "./History.ts"
 
 export type { Query } from "./check/Holdings.ts"
@@ -55,6 +56,7 @@ export const check = (
   checkListings(calls, holdings, evidence, report)
   checkOrder(calls, holdings, evidence, report)
   checkPages(history, calls, holdings, evidence, report)
+  checkSubscribers(history, holdings, evidence, report)
   checkOutcomes(calls, holdings, evidence, report)
   return report.violations
 }

@@ -36,7 +36,7 @@ const backoff = Schedule.exponential("20 millis").pipe(
 )
 
 /** One request, with its entries in the history; nothing where no answer came. */
-const call = (
+export const call = (
   stage: Stage,
   process: Process,
   request: Request,
@@ -144,7 +144,8 @@ const pageOf = (answer: Answer): Page | undefined => {
   }
 }
 
-const query = (parameters: PageParameters): string => {
+/** Parameters as the query of a request. */
+export const query = (parameters: PageParameters): string => {
   const given = Object.entries(parameters).filter(([, value]) => value !== undefined)
   const texts = given.map(([name, value]): [string, string] => [name, String(value)])
   return texts.length === 0 ? "" : `?${new URLSearchParams(texts)}`

@@ -17,6 +17,8 @@ export interface NetworkFaults {
   readonly disconnectUnseen: number
   /** Of the answers under way when their server dies, how many die with it. */
   readonly answerDiesWithServer: number
+  /** Of the pieces of an answer that comes in pieces, how many the connection breaks before. */
+  readonly streamCut: number
 }
 
 /** A network that only takes its time. */
@@ -28,7 +30,8 @@ export const noNetworkFaults: NetworkFaults = {
   delayed: 0,
   bodyInPieces: 0,
   disconnectUnseen: 0,
-  answerDiesWithServer: 0
+  answerDiesWithServer: 0,
+  streamCut: 0
 }
 
 export interface Request {
@@ -62,6 +65,13 @@ export interface Piece {
   readonly bytes: Uint8Array
 }
 
+/** How a server sends an answer in pieces. */
+export interface Outgoing {
+  /** Sends a piece; `written` is called when there is room for the next one. */
+  readonly write: (bytes: Uint8Array, written: () => void) => void
+  readonly end: () => void
+}
+
 /** A request that has reached a server. */
 export interface Delivery {
   readonly exchange: string
@@ -70,6 +80,8 @@ export interface Delivery {
   readonly body: ReadonlyArray<Piece>
   /** To be called once, when the answer leaves. */
   readonly answer: (answer: Answer) => void
+  /** Begins an answer that goes out in pieces, where the client reads it so; otherwise it has to be whole. */
+  readonly begin: ((head: Omit<Answer, "body">) => Outgoing) | undefined
   /** To be called when nothing more will come of it. */
   readonly end: () => void
 }

@@ -43,6 +43,12 @@ export type Operation =
     }
   /** All that matches, as lines. */
   | { readonly type: "stream"; readonly parameters: PageParameters }
+  /** Events as they come; how it ends is no answer, and what comes is told event by event. */
+  | {
+      readonly type: "subscribe"
+      readonly topic?: string | undefined
+      readonly after?: number | undefined
+    }
   | { readonly type: "lookup"; readonly topic: string; readonly event_id: string }
   | { readonly type: "stats" }
   | { readonly type: "topics"; readonly limit?: number | undefined; readonly after?: string | undefined }
@@ -105,6 +111,24 @@ export interface Refused {
   readonly call: string
 }
 
+/** A subscriber begins; its name stays the same however often it is started again. */
+export interface Subscribes {
+  readonly kind: "subscribes"
+  readonly at: number
+  readonly subscriber: string
+  /** A topic or a pattern; nothing for all. */
+  readonly topic: string | null
+  readonly from: "the beginning" | "now"
+}
+
+/** A subscriber has seen an event, as the JSON text that came. */
+export interface Followed {
+  readonly kind: "followed"
+  readonly at: number
+  readonly subscriber: string
+  readonly event: string
+}
+
 /** A publisher will not try this submission again. */
 export interface GaveUp {
   readonly kind: "gave up"
@@ -146,6 +170,8 @@ export type Entry =
   | Returned
   | Unknown
   | Refused
+  | Subscribes
+  | Followed
   | GaveUp
   | ServerChange
   | Calm

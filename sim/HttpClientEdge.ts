@@ -21,8 +21,19 @@ import type { Answer, NetworkError, Request } from "./Network.ts"
 /** How the edge sends: from a client to an address, as host and port. */
 export type Send = (address: string, request: Request) => Effect.Effect<Answer, NetworkError>
 
-/** A client of the platform that sends so. */
-export const makeHttpClient = (send: Send): HttpClient.HttpClient =>
+/** An answer whose body may come in pieces. */
+export interface Streamed {
+  readonly answer: Answer
+  /** The next piece, nothing at its end; left out where the answer is whole. */
+  readonly pull: Effect.Effect<Uint8Array | undefined, NetworkError> | undefined
+  readonly close: () => void
+}
+
+/** How the edge asks for an answer in pieces. */
+export type Open = (address: string, request: Request) => Effect.Effect<Streamed, NetworkError>
+
+/** A client of the platform that sends so, and asks for streams of events so. */
+export const makeHttpClient = (send: Send, open?: Open): HttpClient.HttpClient =>
   HttpClient.makeWith<HttpClientError.HttpClientError, never, HttpClientError.HttpClientError, never>(
     Effect.flatMap((request) => {
       const url = new URL(request.url)
@@ -33,8 +44,11 @@ export const makeHttpClient = (send: Send): HttpClient.HttpClient =>
         headers: { ...request.headers, ...contentType(request) },
         ...bodyOf(request)
       }
-      return send(url.host, sent).pipe(
-        Effect.map((answer) => new Response(request, answer)),
+      const answered =
+        open !== undefined && request.headers["accept"] === "text/event-stream"
+          ? Effect.map(open(url.host, sent), (streamed) => new Response(request, streamed.answer, streamed))
+          : Effect.map(send(url.host, sent), (answer) => new Response(request, answer))
+      return answered.pipe(
         Effect.mapError((cause) => new HttpClientError.RequestError({ request, reason: "Transport", cause }))
       )
     }),
@@ -60,13 +74,19 @@ class Response extends Inspectable.Class implements HttpClientResponse.HttpClien
   readonly cookies: Cookies.Cookies = Cookies.empty
   readonly remoteAddress: Option.Option<string> = Option.none()
   private readonly body: string
+  private readonly streamed: Streamed | undefined
 
-  constructor(request: HttpClientRequest.HttpClientRequest, { status, headers, body }: Answer) {
+  constructor(
+    request: HttpClientRequest.HttpClientRequest,
+    { status, headers, body }: Answer,
+    streamed?: Streamed
+  ) {
     super()
     this.request = request
     this.status = status
     this.headers = Headers.fromInput(headers)
     this.body = body
+    this.streamed = streamed
   }
 
   get text(): Effect.Effect<string, HttpClientError.ResponseError> {
@@ -96,7 +116,23 @@ class Response extends Inspectable.Class implements HttpClientResponse.HttpClien
   }
 
   get stream(): Stream.Stream<Uint8Array, HttpClientError.ResponseError> {
-    return Stream.succeed(new Uint8Array(Buffer.from(this.body)))
+    const { pull, close = () => undefined } = this.streamed ?? {}
+    if (pull === undefined) return Stream.succeed(new Uint8Array(Buffer.from(this.body)))
+    const next = Effect.matchEffect(pull, {
+      onFailure: (cause) =>
+        Effect.fail(
+          Option.some(
+            new HttpClientError.ResponseError({
+              request: this.request,
+              response: this,
+              reason: "Decode",
+              cause
+            })
+          )
+        ),
+      onSuccess: (bytes) => (bytes === undefined ? Effect.fail(Option.none()) : Effect.succeed(bytes))
+    })
+    return Stream.repeatEffectOption(next).pipe(Stream.ensuring(Effect.sync(close)))
   }
 
   get urlParamsBody(): Effect.Effect<UrlParams.UrlParams, HttpClientError.ResponseError> {

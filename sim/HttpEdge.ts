@@ -2,7 +2,8 @@
  * The service's HTTP server, on the simulated network. It serves the very app that Node's server would serve
  * (`HttpApp.toHandled`), and behaves as that one does around it: each request runs in a fiber of its own, which
  * is interrupted when the client disconnects; closing stops to accept and waits for what is under way; a body
- * is bounded by `MaxBodySize`; an answer's stream that fails ends the answer. Neither a promise nor a
+ * is bounded by `MaxBodySize`; an answer's stream that fails ends the answer; a stream leaves in pieces, as fast as
+ * they are read, where its client reads it so, and is gathered otherwise. Neither a promise nor a
  * `ReadableStream` is involved, since those would run outside of the simulation. Uploads of forms, sockets and
  * raw Node bodies are not simulated and end in a defect that says so.
  */
@@ -309,6 +310,20 @@ const respond = (
       return Effect.dieMessage("a form is not simulated")
     case "Stream":
       return Effect.suspend(() => {
+        if (delivery.begin !== undefined) {
+          const { status, headers } = answerOf(response, "")
+          const outgoing = delivery.begin({ status, headers })
+          return Stream.runForEach(body.stream, (chunk) =>
+            Effect.async<void>((resume) => outgoing.write(chunk, () => resume(Effect.void)))
+          ).pipe(
+            Effect.interruptible,
+            Effect.exit,
+            Effect.flatMap((exit) => {
+              outgoing.end()
+              return Exit.isSuccess(exit) ? Effect.void : Effect.failCause(exit.cause)
+            })
+          )
+        }
         const chunks: Array<Uint8Array> = []
         return Stream.runForEach(body.stream, (chunk) => Effect.sync(() => chunks.push(chunk))).pipe(
           Effect.interruptible,

@@ -10,6 +10,10 @@
  * under way arrives. *A crash* resets all connections to that process; an answer that had already left it
  * may still arrive. *Nobody listens*: the connection is refused.
  *
+ * *An answer that comes in pieces* is cut between two of them: its client learns of it by a reset or not at all, and its
+ * server after a while; what was under way is lost. Pieces keep their order, and one is under way at a time, so that
+ * who reads slowly slows the server down. Such requests are not repeated by a proxy.
+ *
  * What never happens. A message is not altered, cut short or made up, except that a server whose body stream
  * fails ends the answer there, as Node's does. An exchange is not answered twice, nor with the answer to
  * another one.
@@ -25,12 +29,14 @@ import {
   type NetworkError,
   type NetworkFaults,
   noNetworkFaults,
+  type Outgoing,
   type Piece,
   Refused,
   type Request,
   Reset,
   TimedOut
 } from "./Exchange.ts"
+import { Incoming } from "./Incoming.ts"
 import type { SimProcess, SimScheduler } from "./Scheduler.ts"
 import { hashText, type Trace } from "./Trace.ts"
 
@@ -42,6 +48,15 @@ interface Exchange {
   readonly request: Request
   readonly running: Set<Running>
   settle: ((result: Effect.Effect<Answer, NetworkError>) => void) | undefined
+  /** Where the client reads the answer in pieces. */
+  readonly incoming: Incoming | undefined
+}
+
+/** An answer that began. */
+export interface Opened {
+  readonly answer: Answer
+  /** Its pieces; nothing where it is whole. */
+  readonly incoming: Incoming | undefined
 }
 
 /** One delivery of an exchange, at work on a server. */
@@ -122,7 +137,7 @@ export class Network {
     } = {}
   ): Effect.Effect<Answer, NetworkError> {
     return Effect.async((resume) => {
-      const exchange = this.open(client, request)
+      const exchange = this.begin(client, request)
       options.opened?.(exchange.id)
       const cancel = this.time.after((options.timeoutMillis ?? Number.POSITIVE_INFINITY) * 1000, this, () => {
         this.counters.count("network: timed out")
@@ -139,6 +154,32 @@ export class Network {
       return Effect.sync(() => {
         cancel()
         this.leave(exchange)
+      })
+    })
+  }
+
+  /** Like `send`, but for an answer that may come in pieces, and may never end. */
+  open(
+    client: string,
+    address: string,
+    request: Request,
+    /** Hears of the exchange's name as it begins, and how its client goes away. */
+    opened: (exchange: string, close: () => void) => void
+  ): Effect.Effect<Opened, NetworkError> {
+    return Effect.async((resume) => {
+      const incoming = new Incoming()
+      const exchange = this.begin(client, request, incoming)
+      opened(exchange.id, () => this.leave(exchange))
+      let began = false
+      exchange.settle = (result) => {
+        exchange.settle = undefined
+        this.waiting.delete(exchange)
+        began = true
+        resume(Effect.map(result, (answer) => ({ answer, incoming: incoming.begun ? incoming : undefined })))
+      }
+      this.transmit(exchange, address)
+      return Effect.sync(() => {
+        if (!began) this.leave(exchange)
       })
     })
   }
@@ -180,7 +221,7 @@ export class Network {
     })
   }
 
-  private open(client: string, request: Request): Exchange {
+  private begin(client: string, request: Request, incoming?: Incoming): Exchange {
     const number = (this.sent.get(client) ?? 0) + 1
     this.sent.set(client, number)
     const exchange: Exchange = {
@@ -188,7 +229,8 @@ export class Network {
       client,
       request,
       running: new Set(),
-      settle: undefined
+      settle: undefined,
+      incoming
     }
     this.waiting.add(exchange)
     this.counters.count("network: request")
@@ -204,13 +246,13 @@ export class Network {
       return
     }
     this.after(this.delay(exchange), () => this.deliver(exchange, address, "by the client"))
-    if (this.strikes("duplicated", exchange)) {
+    if (exchange.incoming === undefined && this.strikes("duplicated", exchange)) {
       this.after(this.delay(exchange), () => this.deliver(exchange, address, "by a proxy"))
     }
     if (this.strikes("connectionBroken", exchange)) {
       const when = this.choices.oneOf(`net-break/${exchange.client}`, delays)
       this.after(latency + when, () => {
-        exchange.settle?.(Effect.fail(new Reset({ exchange: exchange.id })))
+        this.fail(exchange, new Reset({ exchange: exchange.id }))
         this.leave(exchange)
       })
     }
@@ -240,6 +282,7 @@ export class Network {
         running.answered = true
         this.carryBack(running, answer)
       },
+      begin: exchange.incoming === undefined ? undefined : (head) => this.stream(running, head),
       end: () => {
         if (process.alive && !running.answered) this.counters.count("network: ended without an answer")
         this.running.delete(running)
@@ -269,13 +312,68 @@ export class Network {
     })
   }
 
+  /** An answer leaves piece by piece. */
+  private stream(running: Running, head: Omit<Answer, "body">): Outgoing {
+    const { exchange, process } = running
+    const { incoming } = exchange
+    this.answered?.(exchange.id, process.name, head.status)
+    let isCut = this.strikes("answerLost", exchange)
+    this.trace.note(`${exchange.id} is answered ${head.status}${isCut ? ", and the answer is lost" : ""}`)
+    /** When what left last arrives: what leaves later does not overtake it. */
+    let lastAt = this.time.now
+    const arriveInOrder = (arrive: () => void) => {
+      lastAt = Math.max(lastAt, this.time.now + this.delay(exchange))
+      this.after(lastAt - this.time.now, arrive)
+    }
+    const cut = () => {
+      isCut = true
+      this.loseSilentlyOrNot(exchange)
+      this.after(this.delay(exchange), () => this.disconnect(running))
+    }
+    if (isCut) cut()
+    else {
+      arriveInOrder(() => {
+        if (incoming !== undefined) incoming.begun = true
+        exchange.settle?.(Effect.succeed({ ...head, body: "" }))
+      })
+    }
+    return {
+      write: (bytes, written) => {
+        if (isCut || !process.alive) return
+        this.counters.count("network: piece of a stream")
+        this.trace.add(hashText(Buffer.from(bytes).toString("utf8")))
+        if (this.strikes("streamCut", exchange)) return cut()
+        const read = () =>
+          this.after(latency, () => {
+            if (process.alive && this.running.has(running)) this.scheduler.enter(process, written)
+          })
+        arriveInOrder(() => incoming?.arrive(bytes, read))
+      },
+      end: () => {
+        running.answered = true
+        if (!isCut && process.alive) arriveInOrder(() => incoming?.end("ended"))
+      }
+    }
+  }
+
+  private disconnect(running: Running): void {
+    if (!running.process.alive || running.answered || !this.running.has(running)) return
+    this.counters.count("network: client gone")
+    this.scheduler.enter(running.process, running.disconnect)
+  }
+
   private loseSilentlyOrNot(exchange: Exchange): void {
     if (this.choices.pick(`net-silence/${exchange.client}`, 2) === 0)
       this.after(this.delay(exchange), () => this.reset(exchange))
   }
 
   private reset(exchange: Exchange): void {
-    this.after(latency, () => exchange.settle?.(Effect.fail(new Reset({ exchange: exchange.id }))))
+    this.after(latency, () => this.fail(exchange, new Reset({ exchange: exchange.id })))
+  }
+
+  private fail(exchange: Exchange, error: NetworkError): void {
+    if (exchange.settle === undefined) exchange.incoming?.end(error)
+    else exchange.settle(Effect.fail(error))
   }
 
   /** The client has gone; the servers that work for it are told, unless something in between hides it. */
@@ -284,12 +382,9 @@ export class Network {
     this.waiting.delete(exchange)
     for (const running of exchange.running) {
       if (running.answered || running.sent === "by a proxy") continue
-      if (this.strikes("disconnectUnseen", exchange)) continue
-      this.after(this.delay(exchange), () => {
-        if (!running.process.alive || running.answered || !this.running.has(running)) return
-        this.counters.count("network: client gone")
-        this.scheduler.enter(running.process, running.disconnect)
-      })
+      // What is sent on a connection that is gone shows that it is.
+      if (exchange.incoming === undefined && this.strikes("disconnectUnseen", exchange)) continue
+      this.after(this.delay(exchange), () => this.disconnect(running))
     }
   }
 

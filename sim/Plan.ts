@@ -52,6 +52,15 @@ export interface PlannedObserver {
   readonly patienceMillis: number
 }
 
+/** Follows a topic as it grows, and is killed and started again. */
+export interface PlannedSubscriber {
+  readonly topic: string | null
+  readonly from: "the beginning" | "now"
+  /** How long it takes over each event. */
+  readonly readMillis: number
+  readonly outages: ReadonlyArray<{ readonly afterMillis: number; readonly downMillis: number }>
+}
+
 /** The server's process ends. */
 export interface PlannedOutage {
   readonly kind: "kill" | "power cut" | "stop"
@@ -115,6 +124,8 @@ export interface Plan {
   readonly publishers: ReadonlyArray<PlannedPublisher>
   readonly readers: ReadonlyArray<PlannedReader>
   readonly observers: ReadonlyArray<PlannedObserver>
+  /** Of the first aggregator. */
+  readonly subscribers: ReadonlyArray<PlannedSubscriber>
   readonly outages: ReadonlyArray<PlannedOutage>
   /**
    * How the time of faults ends: what is acknowledged by then has to be there after it. Without an outage the process
@@ -240,6 +251,19 @@ const reader: fc.Arbitrary<PlannedReader> = fc.record({
   patienceMillis: patience
 })
 
+const subscriber: fc.Arbitrary<PlannedSubscriber> = fc.record({
+  topic: fc.constantFrom(null, null, "app.>", "app.log", "*"),
+  from: fc.constantFrom("the beginning" as const, "the beginning" as const, "now" as const),
+  readMillis: fc.constantFrom(0, 0, 10, 100),
+  outages: fc.array(
+    fc.record({
+      afterMillis: fc.constantFrom(10, 60, 200, 800),
+      downMillis: fc.constantFrom(1, 40, 500)
+    }),
+    { maxLength: 3 }
+  )
+})
+
 const noPeers = fc.constant({ peers: [], mirrorOutages: [], partitions: [] })
 
 // Their publishers' own keys begin behind those of the first aggregator's; the shared ones are the same everywhere.
@@ -288,6 +312,10 @@ const plainPlan: fc.Arbitrary<Plan> = fc
         patienceMillis: patience
       }),
       { maxLength: 2 }
+    ),
+    subscribers: fc.oneof(
+      { weight: 1, arbitrary: fc.constant([]) },
+      { weight: 1, arbitrary: fc.array(subscriber, { minLength: 1, maxLength: 3 }) }
     ),
     outages: fc.array(fc.oneof({ weight: 2, arbitrary: outage }, { weight: 1, arbitrary: killThenCut }), {
       maxLength: 2

@@ -25,6 +25,7 @@ const migrations = "src/store/Migrations.ts"
 const sequences = "src/store/Sequences.ts"
 const sequenceBooks = "src/store/SqlSequences.ts"
 const mirror = "src/mirror/Session.ts"
+const feed = "src/pipeline/Feed.ts"
 
 const change = (file: string, find: string, replace: string): Mutant => ({ file, find, replace })
 
@@ -556,5 +557,44 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         "  let failing = false\n  for (let look = 0; look < 1; look++) {"
       )
     ]
+  },
+  {
+    name: "a follower that forgets what it saw",
+    mistake: "its place moves when it is told one, and not with the events",
+    guarantee: "G5",
+    changes: [
+      change(
+        "src/client/Follower.ts",
+        `said._tag === "Event" ? said.event.offset : said.at`,
+        `said._tag === "Event" ? cursor : said.at`
+      )
+    ]
+  },
+  {
+    name: "a first place that is one ahead",
+    mistake: "a stream that is resumed begins by telling what was looked at, and not where it begins",
+    guarantee: "G5",
+    changes: [change("src/http/Subscription.ts", "id: ${start}", "id: ${scannedTo}")]
+  },
+  {
+    name: "kept for everyone",
+    mistake: "events are let go, and subscribers behind them are not sent to the store",
+    guarantee: "G5",
+    changes: [change(feed, "      keptFrom = oldest.to\n", "")],
+    showsInCalm: true
+  },
+  {
+    name: "woken before the commit",
+    mistake: "subscribers are told to look when a commit begins, and not when it is done",
+    guarantee: "G7",
+    changes: [
+      change(consumer, "        yield* feed.committed\n", ""),
+      change(
+        consumer,
+        `const result = yield* ${appendToStore}`,
+        `yield* feed.committed\n      const result = yield* ${appendToStore}`
+      )
+    ],
+    showsInCalm: true
   }
 ]

@@ -114,7 +114,11 @@ class Run {
       new Aggregator(world, firstSite, plan),
       ...plan.peers.map((peer, index) => {
         const name = `peer-${index + 1}`
-        return new Aggregator(world, { name, address: `${name}:8080` }, { ...peer, observers: [], limits })
+        return new Aggregator(
+          world,
+          { name, address: `${name}:8080` },
+          { ...peer, observers: [], subscribers: [], limits }
+        )
       })
     ]
     const serving = (server: string) => this.aggregators.find((aggregator) => aggregator.isServer(server))
@@ -212,7 +216,8 @@ class Run {
     const bad = {
       "service: bug": "a call failed on a bug",
       "service: stop cut short while ready": "a stop did not end",
-      "mirror: failed": "a mirror gave up"
+      "mirror: failed": "a mirror gave up",
+      "subscriber: failed": "a subscriber gave up"
     }
     const found = Object.entries(bad).flatMap(
       ([name, detail]): ReadonlyArray<Violation> =>

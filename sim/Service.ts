@@ -71,7 +71,8 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       requestEventsMax,
       publishSecondsMax: limits.publishSecondsMax,
       gapSeconds: limits.gaps?.seconds ?? defaults.gapSeconds,
-      gapEvents: limits.gaps?.events ?? defaults.gapEvents
+      gapEvents: limits.gaps?.events ?? defaults.gapEvents,
+      heartbeatSeconds: 0.5
     }),
     Effect.provideService(SequenceLimits, { gapsMax: limits.gaps?.max ?? 1000 }),
     Effect.provideService(ReadingLimits, {

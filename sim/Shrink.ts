@@ -148,6 +148,7 @@ const withLessPlan = (candidate: Candidate, stillBreaks: (candidate: Candidate) 
   withFewer(plan.outages, (outages) => attempt({ outages }))
   withFewer(plan.readers, (readers) => attempt({ readers }))
   withFewer(plan.observers, (observers) => attempt({ observers }))
+  withFewer(plan.subscribers, (subscribers) => attempt({ subscribers }))
   // A publisher keeps its place, by which its choices are known, and only loses what it sends.
   plan.publishers.forEach((_, index) => {
     const replaced = (submissions: Plan["publishers"][number]["submissions"]) =>
@@ -173,7 +174,8 @@ export const sizeOf = ({ plan, deviations }: Pick<Case, "plan" | "deviations">) 
   operations:
     plan.publishers.reduce((sum, { submissions }) => sum + submissions.length, 0) +
     plan.observers.reduce((sum, { calls }) => sum + calls.length, 0) +
-    plan.readers.length,
+    plan.readers.length +
+    plan.subscribers.length,
   outages: plan.outages.length,
   deviations: deviations.length
 })

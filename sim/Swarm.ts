@@ -50,7 +50,8 @@ export const swarmOf = (seed: number): Swarm => {
     delayed: [0, 0, 0.2, 0.5],
     bodyInPieces: [0, 0, 0, 0.3],
     disconnectUnseen: [0, 0.5],
-    answerDiesWithServer: [0, 0.5]
+    answerDiesWithServer: [0, 0.5],
+    streamCut: [0, 0, 0.05, 0.2]
   })
   const scheduler = drawRates(choices, {
     sched: [0, 0.2, 0.6, 1],

@@ -158,6 +158,9 @@ const readEvent = (event: JsonObject): SeenEvent => ({
   processedAt: instant(event, "processed_at")
 })
 
+/** An event of a stream that was subscribed to. */
+export const readFollowed = (json: string): SeenEvent => readEvent(objectOf(json))
+
 export const readKnown = (body: string): KnownAnswer => {
   const answer = objectOf(body)
   return {

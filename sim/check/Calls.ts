@@ -189,6 +189,7 @@ const answerGuarantee: Readonly<Record<Operation["type"], Guarantee>> = {
   publish: "G8",
   page: "G5",
   stream: "G5",
+  subscribe: "G5",
   lookup: "G5",
   stats: "G4",
   topics: "G4",

@@ -138,6 +138,9 @@ export const checkStatuses = (calls: Calls, evidence: Evidence | undefined, repo
       if (status < 400) report.add("G8", `${said}, although it is not valid`, settled)
     } else if (operation.type === "lookup" && status === 404) {
       // Whether there should have been such an event is checked elsewhere.
+    } else if (operation.type === "subscribe") {
+      // A subscriber asks from where it was told that it is.
+      report.add("G5", `${said} from ${operation.after}: ${brief(body)}`, settled)
     } else if (status >= 400) {
       const after =
         operation.type === "page" || operation.type === "stream" ? operation.parameters.after : undefined

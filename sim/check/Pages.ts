@@ -71,7 +71,8 @@ const checkCursors = (history: ReadonlyArray<Entry>, calls: Calls): void => {
   }
 }
 
-const checkSeen = (event: SeenEvent, { byKey }: Holdings, wrong: Wrong): void => {
+/** Checks that an event that was seen is there at the end, as it was seen. */
+export const checkSeen = (event: SeenEvent, { byKey }: Holdings, wrong: Wrong): void => {
   const key = keyOf(event.topic, event.eventId)
   const row = byKey.get(key)
   const name = nameOf(key)

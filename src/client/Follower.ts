@@ -111,6 +111,7 @@ export const inSequence = (
 
 interface Resolved {
   readonly streamUrl: string
+  readonly wanted: Readonly<Record<string, string>>
   readonly after: number | undefined
   readonly requestSecondsMax: number
   readonly silentSecondsMax: number
@@ -129,13 +130,10 @@ const resolve = (options: FollowOptions): Effect.Effect<Resolved, InvalidOptions
     if (source !== undefined && !Schema.is(Source)(source)) {
       faults.push("source must be 1 to 255 characters without control characters")
     }
-    const wanted = new URLSearchParams({
-      ...(topic === undefined ? {} : { topic }),
-      ...(source === undefined ? {} : { source })
-    })
     const longestMillis = 86_400_000
     const resolved: Resolved = {
-      streamUrl: `${readAddress("url", options.url, faults)}/events/stream?${wanted}`,
+      streamUrl: `${readAddress("url", options.url, faults)}/events/stream`,
+      wanted: { ...(topic === undefined ? {} : { topic }), ...(source === undefined ? {} : { source }) },
       after: after === undefined ? undefined : count("after", after, 0, 0, Number.MAX_SAFE_INTEGER),
       requestSecondsMax: amount("requestSecondsMax", options.requestSecondsMax, 10, 0.001, 86_400),
       silentSecondsMax: amount("silentSecondsMax", options.silentSecondsMax, 45, 0.001, 86_400),
@@ -190,7 +188,7 @@ const makeReceiver = (
 ): Effect.Effect<Receive, never, HttpClient.HttpClient | Scope.Scope> =>
   Effect.gen(function* () {
     const client = yield* HttpClient.HttpClient
-    const { streamUrl, requestSecondsMax, silentSecondsMax, onRetry } = options
+    const { streamUrl, wanted, requestSecondsMax, silentSecondsMax, onRetry } = options
     let cursor = options.after
     let connection: Connection | undefined
     let attempts = 0
@@ -212,8 +210,10 @@ const makeReceiver = (
       })
 
     const begin = Effect.gen(function* () {
-      const url = cursor === undefined ? streamUrl : `${streamUrl}&after=${cursor}`
-      const request = HttpClientRequest.get(url, { headers: { accept: streamContentType } })
+      const request = HttpClientRequest.get(streamUrl, {
+        headers: { accept: streamContentType },
+        urlParams: cursor === undefined ? wanted : { ...wanted, after: String(cursor) }
+      })
       const scope = yield* Scope.make()
       const answered = yield* client.execute(request)
       if (answered.status === 200 && answered.headers["content-type"]?.startsWith(streamContentType)) {

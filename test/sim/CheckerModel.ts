@@ -298,6 +298,8 @@ export class Model {
         const lines = this.matching(operation.parameters).map(eventJson)
         return ok(lines.map((line) => `${line}\n`).join(""))
       }
+      case "subscribe":
+        throw new Error("the model is not subscribed to")
       case "lookup":
         return this.readKnown(operation.topic.toLowerCase(), operation.event_id)
       case "stats":
