@@ -12,7 +12,7 @@ import { Context, Deferred, Duration, Effect, Either, FiberId, Layer, type Scope
 import { ReadingLimits, Settings } from "../Config.ts"
 import { type CursorError, type StoreError, TooManySubscribers } from "../domain/Errors.ts"
 import type { StoredEvent } from "../domain/Event.ts"
-import { matchesTopic } from "../domain/Topic.ts"
+import { matchesTopic, type TopicPattern } from "../domain/Topic.ts"
 import { EventStore, type Filter, matchesFilter } from "../store/EventStore.ts"
 
 /** What comes behind a subscriber's cursor. */
@@ -61,7 +61,9 @@ interface Batch {
 
 /** Subscribers that want the same. */
 interface Group {
-  readonly filter: Filter
+  readonly topic: TopicPattern | undefined
+  /** What they want besides the topic. */
+  readonly further: Filter
   readonly waiters: Set<Waiter>
   subscribers: number
 }
@@ -147,13 +149,12 @@ const make = Effect.gen(function* () {
       else others.push(event)
     }
     const topics = [...byTopic]
-    for (const { filter, waiters } of groups.values()) {
+    for (const { topic: pattern, further, waiters } of groups.values()) {
       if (waiters.size === 0) continue
-      const { topic: pattern, ...rest } = filter
       const wanted = topics.some(
         ([topic, events]) =>
           (pattern === undefined || matchesTopic(pattern, topic)) &&
-          events.some((event) => matchesFilter(rest, event))
+          events.some((event) => matchesFilter(further, event))
       )
       // What lies before this batch was looked at before, and nothing of it is wanted.
       if (wanted)
@@ -189,7 +190,8 @@ const make = Effect.gen(function* () {
       const group = yield* Effect.acquireRelease(
         Effect.suspend(() => {
           if (subscribers >= subscribersMax) return new TooManySubscribers({ subscribersMax })
-          const group = groups.get(key) ?? { filter, waiters: new Set(), subscribers: 0 }
+          const { topic, ...further } = filter
+          const group = groups.get(key) ?? { topic, further, waiters: new Set(), subscribers: 0 }
           groups.set(key, group)
           group.subscribers++
           subscribers++

@@ -381,7 +381,7 @@ describe("a backup that is put into service", () => {
           expect((await get(server, "/events?limit=1000")).text).toBe(before.events.text)
 
           // A reader from the lost future, by page, stream and list of conflicts.
-          for (const path of ["/events", "/conflicts"]) {
+          for (const path of ["/events", "/events/stream", "/conflicts"]) {
             for (const after of [53, before.lastCursor]) {
               const told = problem(await get(server, `${path}?after=${after}`), 410, "cursor-lost", path)
               expect(told).toMatchObject({ after, epoch: 2, last_offset: 52, base_offset: books.last_offset })
