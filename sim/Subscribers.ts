@@ -133,25 +133,35 @@ export class Subscribers {
         })
       )
     )
-    const newest = { limit: 1, order: "desc", topic: plan.topic ?? undefined } as const
     return Effect.gen(this, function* () {
       yield* Effect.forkDaemon(following)
       while (!(published() && calm())) yield* Effect.sleep(Duration.millis(lookMillis))
-      for (;;) {
+      for (let after: number | undefined; ; ) {
+        const parameters = { limit: 1, order: "desc", topic: plan.topic ?? undefined, after } as const
         const answer = yield* call(
           this.stage,
           process,
-          { method: "GET", url: `/events${query(newest)}` },
-          { type: "page", parameters: newest }
+          { method: "GET", url: `/events${query(parameters)}` },
+          { type: "page", parameters }
         )
-        if (answer._tag === "Right" && answer.right.status === 200) {
-          const { events } = JSON.parse(answer.right.body) as { events: ReadonlyArray<{ offset: number }> }
-          const last = events[0]?.offset ?? 0
-          // One that began at some moment, and saw nothing, may have begun behind all of it.
-          while (one.seen !== undefined && one.seen < last) yield* Effect.sleep(Duration.millis(lookMillis))
-          return
+        if (answer._tag === "Left" || answer.right.status !== 200) {
+          yield* Effect.sleep(Duration.millis(lookMillis))
+          continue
         }
-        yield* Effect.sleep(Duration.millis(lookMillis))
+        const { events, next, more } = JSON.parse(answer.right.body) as {
+          readonly events: ReadonlyArray<{ readonly offset: number }>
+          readonly next: number
+          readonly more: boolean
+        }
+        // A page can be short of what matches although there is more.
+        if (events.length === 0 && more) {
+          after = next
+          continue
+        }
+        const last = events[0]?.offset ?? 0
+        // One that began at some moment, and saw nothing, may have begun behind all of it.
+        while (one.seen !== undefined && one.seen < last) yield* Effect.sleep(Duration.millis(lookMillis))
+        return
       }
     })
   }
