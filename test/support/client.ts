@@ -32,6 +32,7 @@ export interface Stats {
   readonly unique_processed: number
   readonly duplicate_dropped: number
   readonly conflicts: number
+  readonly queue: { readonly events: number; readonly bytes: number }
 }
 
 /** An error's answer. */
