@@ -67,7 +67,7 @@ const nameCodePointsMax = 255
 const nameRule = `1 to ${nameCodePointsMax} characters without control characters`
 
 /** Whether a text can name an event or a source: 1 to 255 code points, no control characters, no lone surrogates. */
-const isName = (text: string): boolean =>
+export const isName = (text: string): boolean =>
   text.length > 0 &&
   text.length <= 2 * nameCodePointsMax &&
   !/\p{Cc}|\p{Cs}/u.test(text) &&
