@@ -57,7 +57,7 @@ export class Aggregator {
   private subscribers: Subscribers | undefined
   private outagesLeft: number
   /** Called as an answer with a 2xx leaves the server. */
-  private succeeded: () => void = () => undefined
+  private succeeded: (isReading: boolean) => void = () => undefined
   private startsBeforeCalm = Number.POSITIVE_INFINITY
   /** Whether so much time has passed at the end that no gap in a sequence may be open. */
   hasWaitedForGaps = false
@@ -85,7 +85,7 @@ export class Aggregator {
 
   answered(call: string, server: string, status: number): void {
     this.record({ kind: "answered", at: this.world.time.now, call, server })
-    if (status < 300) this.succeeded()
+    if (status < 300) this.succeeded(!call.includes("publisher-"))
   }
 
   /** Starts its clients, and lets its outages come. */
@@ -229,10 +229,10 @@ export class Aggregator {
         strike(...told)
       }
     world.time.after(outageMillisMax * 1000, this, once(crash))
-    if (within === "an answer") {
+    if (within === "an answer" || within === "a reading") {
       let left = count
-      this.succeeded = () => {
-        if (--left > 0) return
+      this.succeeded = (isReading) => {
+        if ((within === "a reading" && !isReading) || --left > 0) return
         world.counters.count("process: crashed as it answered")
         world.time.after(0, this, once(crash))
       }

@@ -131,12 +131,15 @@ const make = Effect.gen(function* () {
         until: clock.unsafeCurrentTimeNanos() + patienceNanos,
         giveUp: () => answer(refused(new WaitedTooLong({ seconds: settings.publishSecondsMax })))
       }
+      waiting.add(own)
       const offered = hold.offer(events.right, (outcomes) => {
         if (waiting.delete(own)) answer(answerOf(outcomes, textOf(head.headers["prefer"])))
       })
-      if (Either.isLeft(offered)) return answer(refused(offered.left))
+      if (Either.isLeft(offered)) {
+        waiting.delete(own)
+        return answer(refused(offered.left))
+      }
       wait = own
-      waiting.add(own)
       if (isWatched) return
       isWatched = true
       fork(watch)
