@@ -67,10 +67,17 @@ export const guard = (millis: () => number, who: () => string = () => "somebody"
       for (const target of [globalThis, nodeTimers]) forbid(target, key, key, inertTimer)
       forbid(nodeTimersPromises, key, key, () => new Promise(() => undefined))
     }
+    forbid(nodeTimersPromises.scheduler, "wait", "scheduler.wait", () => new Promise(() => undefined))
+    forbid(AbortSignal, "timeout", "AbortSignal.timeout", () => new AbortController().signal)
+    replace(globalThis, "MessageChannel", function MessageChannel() {
+      hit("MessageChannel")
+      return { port1: inertPort, port2: inertPort }
+    })
     forbid(globalThis, "queueMicrotask", "queueMicrotask", () => undefined)
     forbid(process, "nextTick", "process.nextTick", () => undefined)
     forbid(performance, "now", "performance.now", millis)
     forbid(process, "hrtime", "process.hrtime", () => [0, 0])
+    forbid(process, "uptime", "process.uptime", () => millis() / 1000)
     forbid(process.hrtime, "bigint", "process.hrtime.bigint", () => 0n)
     forbid(globalThis.crypto, "randomUUID", "crypto.randomUUID", () => someUuid)
     replace(globalThis.crypto, "getRandomValues", <A>(array: A): A => {
@@ -79,6 +86,11 @@ export const guard = (millis: () => number, who: () => string = () => "somebody"
     })
     forbid(nodeCrypto, "randomUUID", "crypto.randomUUID", () => someUuid)
     forbid(nodeCrypto, "randomBytes", "crypto.randomBytes", () => Buffer.alloc(16))
+    replace(nodeCrypto, "randomFillSync", <A>(array: A): A => {
+      hit("crypto.randomFillSync")
+      return array
+    })
+    forbid(globalThis.crypto.subtle, "digest", "crypto.subtle", () => new Promise(() => undefined))
     forbid(nodeCrypto, "randomInt", "crypto.randomInt", () => 0)
     replace(Math, "random", () => {
       if (!calledByEffect(["Hash", "tracer"])) hit("Math.random")
@@ -131,10 +143,12 @@ const ownFrame = /^at .*\bsim\/(Guard|Scheduler)\.ts\b|^at .*\bsim\/Guard\.ts\b/
 const require = createRequire(import.meta.url)
 const nodeCrypto = require("node:crypto") as object
 const nodeTimers = require("node:timers") as object
-const nodeTimersPromises = require("node:timers/promises") as object
+const nodeTimersPromises = require("node:timers/promises") as { readonly scheduler: object }
 const someUuid = "00000000-0000-4000-8000-000000000000"
 
 const inertTimer = () => ({ ref: () => undefined, unref: () => undefined, hasRef: () => false })
+
+const inertPort = { postMessage: () => undefined, close: () => undefined, unref: () => undefined }
 
 type Replace = (target: object, key: string, value: unknown) => void
 

@@ -29,6 +29,14 @@ const gapSecondsSlack = 3
 /** No run takes more steps of the scheduler than this, whatever its virtual time. */
 const stepsMax = 400_000
 
+/** What the scheduler does where it does not do the next thing next, by the kind of its choice. */
+const schedulings: Readonly<Record<string, string>> = {
+  sched: "another task first",
+  quantum: "preempted",
+  delay: "delayed",
+  pause: "paused after a statement"
+}
+
 /** What came of a run. */
 export interface RunResult {
   readonly violations: ReadonlyArray<Violation>
@@ -86,6 +94,10 @@ export const runPlan = (options: RunOptions): RunResult => {
   }
   if (last === undefined || run === undefined) throw new Error("there was no world")
   const history = run.aggregators.flatMap(({ history }) => history)
+  for (const [name] of options.choices.deviations) {
+    const done = schedulings[name.split("/", 1)[0] ?? ""]
+    if (done !== undefined) last.counters.count(`scheduler: ${done}`)
+  }
   return {
     violations,
     digest: last.trace.digest(),

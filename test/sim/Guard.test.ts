@@ -1,5 +1,6 @@
 import * as crypto from "node:crypto"
 import * as timers from "node:timers"
+import * as timersPromises from "node:timers/promises"
 import { Effect, type Scope } from "effect"
 import { describe, expect, it } from "vitest"
 import { Choices } from "../../sim/Choices.ts"
@@ -26,6 +27,12 @@ const escapes: Record<string, Effect.Effect<unknown>> = {
   "process.nextTick": Effect.sync(() => process.nextTick(() => undefined)),
   "process.hrtime.bigint": Effect.sync(() => process.hrtime.bigint()),
   "performance.now": Effect.sync(() => performance.now()),
+  "process.uptime": Effect.sync(() => process.uptime()),
+  "scheduler.wait": Effect.sync(() => timersPromises.scheduler.wait(1)),
+  "AbortSignal.timeout": Effect.sync(() => AbortSignal.timeout(1)),
+  MessageChannel: Effect.sync(() => new MessageChannel().port1.postMessage(1)),
+  "crypto.randomFillSync": Effect.sync(() => crypto.randomFillSync(new Uint8Array(1))),
+  "crypto.subtle": Effect.sync(() => globalThis.crypto.subtle.digest("SHA-256", new Uint8Array(1))),
   "Math.random": Effect.sync(() => Math.random()),
   "crypto.randomUUID": Effect.sync(() => crypto.randomUUID()),
   "crypto.getRandomValues": Effect.sync(() => globalThis.crypto.getRandomValues(new Uint8Array(1))),
