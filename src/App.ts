@@ -12,6 +12,7 @@ import * as Feed from "./pipeline/Feed.ts"
 import * as Intake from "./pipeline/Intake.ts"
 import { Database } from "./store/Database.ts"
 import * as SqlEventStore from "./store/SqlEventStore.ts"
+import * as Metrics from "./telemetry/Metrics.ts"
 
 /** From the queue to the disk, and from there to subscribers. */
 const pipeline = Consumer.layer.pipe(
@@ -20,7 +21,11 @@ const pipeline = Consumer.layer.pipe(
 )
 
 /** The service. Layers close in the reverse of this order: it drains, then HTTP ends, then the Consumer and the store. */
-export const layer = Drain.layer.pipe(Layer.provideMerge(Server.layer), Layer.provideMerge(pipeline))
+export const layer = Drain.layer.pipe(
+  Layer.provideMerge(Server.layer),
+  Layer.provideMerge(pipeline),
+  Layer.provideMerge(Metrics.layer)
+)
 
 /** Where the service can be reached from here: a wildcard address is no address to call. */
 const addressOf = ({ address }: Context.Tag.Service<typeof HttpServer.HttpServer>): string => {

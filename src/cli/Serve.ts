@@ -14,6 +14,7 @@ import {
 } from "../Config.ts"
 import { StoreRefused } from "../domain/Errors.ts"
 import * as HttpListener from "../node/HttpListener.ts"
+import * as ProcessFigures from "../node/ProcessFigures.ts"
 import { oncePerTurn } from "../node/Scheduling.ts"
 import * as SqliteDatabase from "../node/SqliteDatabase.ts"
 import { urlVariable } from "./Conventions.ts"
@@ -44,7 +45,7 @@ const serve = Effect.gen(function* () {
     )
     yield* run
   }).pipe(
-    Effect.provide(Layer.mergeAll(HttpListener.layer, SqliteDatabase.layer)),
+    Effect.provide(Layer.mergeAll(HttpListener.layer, SqliteDatabase.layer, ProcessFigures.layer)),
     // The last line of the log: by now the listener has closed as well.
     Effect.onInterrupt(() => Effect.logInfo("stopped")),
     Effect.provide(logging(settings)),

@@ -721,6 +721,29 @@ const backing = HttpApiGroup.make("backup").add(
     )
 )
 
+/** The type of the text for Prometheus. */
+export const metricsContentType = "text/plain; version=0.0.4; charset=utf-8"
+
+const FiguresText = HttpApiSchema.withEncoding(
+  Schema.String.annotations({
+    identifier: "Figures",
+    description: "Prometheus' exposition format."
+  }),
+  { kind: "Text", contentType: metricsContentType }
+)
+
+const metrics = HttpApiGroup.make("metrics").add(
+  HttpApiEndpoint.get("metrics", "/metrics")
+    .setUrlParams(NoParameters)
+    .addSuccess(FiguresText)
+    .addError(problems.invalid)
+    .annotate(OpenApi.Summary, "The service's figures, for Prometheus")
+    .annotate(
+      OpenApi.Description,
+      "It is answered while the service drains, too, and while the store cannot be read: then without the store's figures."
+    )
+)
+
 const health = HttpApiGroup.make("health")
   .add(
     HttpApiEndpoint.get("live", "/health/live")
@@ -738,14 +761,18 @@ const health = HttpApiGroup.make("health")
       .annotate(OpenApi.Summary, "Whether the service can store events")
   )
 
+/** The version of the service and of its contract. */
+export const version = "0.1.0"
+
 /** The contract of the service. */
 export class Api extends HttpApi.make("sekali")
   .add(publishing)
   .add(reading)
   .add(backing)
+  .add(metrics)
   .add(health)
   .annotate(OpenApi.Title, "Sekali")
-  .annotate(OpenApi.Version, "0.1.0")
+  .annotate(OpenApi.Version, version)
   .annotate(
     OpenApi.Description,
     "A publish-subscribe log aggregator: publish events as often as you like, and each takes effect exactly once."

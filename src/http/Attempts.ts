@@ -3,6 +3,7 @@
  * is a sign of trouble on the way, and no guarantee rests on it: the books count events, not requests.
  */
 import { Context, Effect, Layer } from "effect"
+import { Metrics } from "../telemetry/Metrics.ts"
 
 /** Requests to publish since this process started. */
 export interface AttemptCounts {
@@ -24,15 +25,17 @@ export class Attempts extends Context.Tag("sekali/Attempts")<
 const isRetry = (header: string | undefined): boolean =>
   header !== undefined && /^[1-9]\d{0,15}$/.test(header) && Number(header) > 1
 
-/** Counts from zero. */
-export const layer: Layer.Layer<Attempts> = Layer.sync(Attempts, () => {
-  let attempts = 0
-  let retries = 0
-  return {
+/** Counts among the metrics of the service. */
+export const layer: Layer.Layer<Attempts, never, Metrics> = Layer.effect(
+  Attempts,
+  Effect.map(Metrics, ({ publishAttempts, publishRetries }) => ({
     note: (header) => {
-      attempts++
-      if (isRetry(header)) retries++
+      publishAttempts.update(1)
+      if (isRetry(header)) publishRetries.update(1)
     },
-    counts: Effect.sync(() => ({ attempts, retries }))
-  }
-})
+    counts: Effect.sync(() => ({
+      attempts: publishAttempts.get().count,
+      retries: publishRetries.get().count
+    }))
+  }))
+)

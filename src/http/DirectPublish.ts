@@ -11,6 +11,7 @@ import { Cause, Context, Duration, Effect, Either, Exit, FiberSet, Option, type 
 import { Settings } from "../Config.ts"
 import { type CallError, Draining, WaitedTooLong } from "../domain/Errors.ts"
 import { Intake, type Outcomes } from "../pipeline/Intake.ts"
+import { Metrics } from "../telemetry/Metrics.ts"
 import { attemptHeader } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
 import { smallBodyBytes } from "./Body.ts"
@@ -74,6 +75,7 @@ const make = Effect.gen(function* () {
   const intake = yield* Intake
   const attempts = yield* Attempts
   const refusals = yield* Refusals
+  const metrics = yield* Metrics
   const clock = yield* Effect.clock
   const fork = yield* FiberSet.makeRuntime<never>()
   const patienceNanos = Option.getOrThrow(Duration.toNanos(patience(settings)))
@@ -90,22 +92,24 @@ const make = Effect.gen(function* () {
     isWatched = false
   })
 
-  const closing = (answer: PlainAnswer): PlainAnswer =>
-    intake.isClosed() ? { ...answer, headers: { ...answer.headers, connection: "close" } } : answer
+  const leaving = (answer: PlainAnswer): PlainAnswer => {
+    metrics.answered(path, answer.status)
+    return intake.isClosed() ? { ...answer, headers: { ...answer.headers, connection: "close" } } : answer
+  }
 
   const refused = ({ problem }: CallError): PlainAnswer => {
     if (problem.status === 503) fork(refusals.note(problem))
-    return closing(problemAnswer(problem, path))
+    return leaving(problemAnswer(problem, path))
   }
 
   const failed = (error: unknown): PlainAnswer => {
     const about = Effect.annotateLogs({ method: "POST", path })
     fork(Effect.logError("a call failed on a bug", Cause.die(error)).pipe(about))
-    return closing(problemAnswer(bug, path))
+    return leaving(problemAnswer(bug, path))
   }
 
   const answerOf = (outcomes: Outcomes, prefer: string | undefined): PlainAnswer => {
-    if (Exit.isSuccess(outcomes)) return closing(publishAnswer(outcomes.value, prefer))
+    if (Exit.isSuccess(outcomes)) return leaving(publishAnswer(outcomes.value, prefer))
     const error = Cause.failureOption(outcomes.cause)
     return Option.isSome(error) ? refused(error.value) : failed(Cause.squash(outcomes.cause))
   }
@@ -125,14 +129,15 @@ const make = Effect.gen(function* () {
       isReleased = true
     }
     const take = (bytes: Uint8Array, answer: (answer: PlainAnswer) => void) => {
+      const receivedAt = clock.unsafeCurrentTimeNanos()
       const events = decodeBody(bytes, body.type, settings)
       if (Either.isLeft(events)) return answer(refused(events.left))
       const own: Waiting = {
-        until: clock.unsafeCurrentTimeNanos() + patienceNanos,
+        until: receivedAt + patienceNanos,
         giveUp: () => answer(refused(new WaitedTooLong({ seconds: settings.publishSecondsMax })))
       }
       waiting.add(own)
-      const offered = hold.offer(events.right, (outcomes) => {
+      const offered = hold.offer(events.right, receivedAt, (outcomes) => {
         if (waiting.delete(own)) answer(answerOf(outcomes, textOf(head.headers["prefer"])))
       })
       if (Either.isLeft(offered)) {

@@ -17,6 +17,9 @@ const ready = Effect.gen(function* () {
   return { status: "ready" as const }
 })
 
+/** Whether the service can store events. */
+export const isReady = Effect.isSuccess(ready)
+
 /** The handlers of the group `health`. */
 export const handlers = handlersOf("health", {
   live: () => Effect.succeed({ status: "live" as const }),

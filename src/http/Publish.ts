@@ -3,7 +3,7 @@
  * (G1), and tells each event's outcome (G8).
  */
 import type { HttpServerRequest } from "@effect/platform"
-import { Deferred, Duration, Effect } from "effect"
+import { Clock, Deferred, Duration, Effect } from "effect"
 import { Settings, type SettingsShape } from "../Config.ts"
 import { WaitedTooLong } from "../domain/Errors.ts"
 import type { Outcome } from "../domain/Event.ts"
@@ -52,8 +52,9 @@ export const publish = (request: HttpServerRequest.HttpServerRequest) =>
     const attempts = yield* Attempts
     attempts.note(request.headers[attemptHeader])
     const { type, bytes, room } = yield* readBody(request, intake, settings)
+    const receivedAt = yield* Clock.currentTimeNanos
     const events = yield* decodeBody(bytes, type, settings)
-    const pending = yield* room.offer(events)
+    const pending = yield* room.offer(events, receivedAt)
     const outcomes = yield* Effect.timeoutFail(Deferred.await(pending), {
       duration: patience(settings),
       onTimeout: () => new WaitedTooLong({ seconds: settings.publishSecondsMax })

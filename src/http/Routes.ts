@@ -7,7 +7,7 @@ import {
   HttpApi,
   type HttpApiEndpoint,
   type HttpApiGroup,
-  HttpServerRequest,
+  type HttpServerRequest,
   HttpServerResponse
 } from "@effect/platform"
 import { Effect, Either, Option, ParseResult, Schema } from "effect"
@@ -56,11 +56,19 @@ type Needs<Made> = Made[keyof Made] extends (call: never) => infer Answer
     : never
   : never
 
+/** What answers a request. */
 type App<R> = Effect.Effect<
   HttpServerResponse.HttpServerResponse,
   CallError,
   R | HttpServerRequest.HttpServerRequest
 >
+
+/** What a request has come to. */
+export interface Route<R> {
+  /** The path as the contract has it, with names in the place of parameters; undefined where nothing is served. */
+  readonly path: string | undefined
+  readonly app: App<R>
+}
 
 /** The path of a request's target. */
 export const pathOf = (target: string): string => target.split("?", 1)[0] ?? target
@@ -168,21 +176,22 @@ export interface Page {
 
 /** A path that is served, and what answers there, by method. */
 interface Place<R> {
+  readonly path: string
   readonly shape: RegExp
   readonly methods: Map<string, (given: Given) => App<R>>
 }
 
 const shapeOf = (path: string): RegExp => new RegExp(`^${path.replace(/:([a-z_]+)/g, "(?<$1>[^/]+)")}$`)
 
-/** The app that answers each request by its handler or page; it fails where there is neither. */
+/** Finds what answers a request, its handler or page; it fails where there is neither. */
 export const route = <Made extends Handlers<Endpoints["name"], unknown>>(
   handlers: Made,
   pages: ReadonlyArray<Page>
-): App<Needs<Made>> => {
+): ((request: HttpServerRequest.HttpServerRequest) => Route<Needs<Made>>) => {
   type R = Needs<Made>
   const places = new Map<string, Place<R>>()
   const put = (path: string, method: string, answer: (given: Given) => App<R>): void => {
-    const place = places.get(path) ?? { shape: shapeOf(path), methods: new Map() }
+    const place = places.get(path) ?? { path, shape: shapeOf(path), methods: new Map() }
     places.set(path, place)
     place.methods.set(method, answer)
     if (method === "GET") place.methods.set("HEAD", answer)
@@ -198,22 +207,29 @@ export const route = <Made extends Handlers<Endpoints["name"], unknown>>(
     })
   }
 
-  return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+  return (request) => {
     const target = request.originalUrl
     const path = pathOf(target)
     const literal = places.get(path)
-    for (const { shape, methods } of literal === undefined ? places.values() : [literal]) {
+    for (const { path: contractPath, shape, methods } of literal === undefined
+      ? places.values()
+      : [literal]) {
       const found = shape.exec(path)
       if (found === null) continue
       const answer = methods.get(request.method)
       if (answer === undefined) {
-        return new MethodNotAllowed({ method: request.method, allowed: [...methods.keys()] })
+        const app = new MethodNotAllowed({ method: request.method, allowed: [...methods.keys()] })
+        return { path: contractPath, app }
       }
       const parameters = parametersOf(found)
       if (parameters === undefined) continue
       // The platform runs an app without interruption; who waits for a commit has to be able to go.
-      return Effect.interruptible(answer({ request, path: parameters, query: queryOf(target) }))
+      const app = Effect.interruptible(answer({ request, path: parameters, query: queryOf(target) }))
+      return { path: contractPath, app }
     }
-    return new NotFound({ detail: `Nothing is served at ${path}; see ${pagePath}.` })
-  })
+    return {
+      path: undefined,
+      app: new NotFound({ detail: `Nothing is served at ${path}; see ${pagePath}.` })
+    }
+  }
 }

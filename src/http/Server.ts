@@ -6,17 +6,19 @@ import { type HttpApp, HttpServer, HttpServerRequest, HttpServerResponse } from 
 import { Cause, Clock, Effect, Layer } from "effect"
 import { Draining } from "../domain/Errors.ts"
 import { Intake } from "../pipeline/Intake.ts"
+import { Metrics } from "../telemetry/Metrics.ts"
 import * as Attempts from "./Attempts.ts"
 import * as Backup from "./Backup.ts"
 import * as DirectPublish from "./DirectPublish.ts"
 import * as Health from "./Health.ts"
+import * as MetricsHandler from "./Metrics.ts"
 import { pages } from "./Pages.ts"
 import { answered, bug, problemResponse } from "./Problems.ts"
 import * as Publish from "./Publish.ts"
 import * as Reading from "./Reading.ts"
 import * as ReadingRoom from "./ReadingRoom.ts"
 import * as Refusals from "./Refusals.ts"
-import { pathOf, route } from "./Routes.ts"
+import { pathOf, type Route, route } from "./Routes.ts"
 
 // Interruption passes: the caller has gone, or the process is about to.
 const failed = (cause: Cause.Cause<never>) =>
@@ -29,13 +31,27 @@ const failed = (cause: Cause.Cause<never>) =>
     return yield* problemResponse(bug)
   })
 
+/** Those who watch the service are answered also while it drains. */
+const isWatching = (path: string | undefined): boolean =>
+  path === "/metrics" || (path?.startsWith("/health/") ?? false)
+
+/** What no route was found for is counted under this one. */
+const noRoute = "(none)"
+
 /** What surrounds every call. */
-const around = <R>(app: HttpApp.Default<never, R>): HttpApp.Default<never, R | Intake | Refusals.Refusals> =>
+const around = <R>(
+  find: (request: HttpServerRequest.HttpServerRequest) => Route<R>
+): HttpApp.Default<never, R | Intake | Refusals.Refusals | Metrics> =>
   Effect.gen(function* () {
     const intake = yield* Intake
-    const request = yield* HttpServerRequest.HttpServerRequest
-    const refused = (yield* intake.closed) && !request.originalUrl.startsWith("/health/")
-    const response = yield* refused ? answered(new Draining()) : Effect.catchAllCause(app, failed)
+    const metrics = yield* Metrics
+    const { path, app } = find(yield* HttpServerRequest.HttpServerRequest)
+    const refused = (yield* intake.closed) && !isWatching(path)
+    const answer = answered<HttpServerResponse.HttpServerResponse, R | HttpServerRequest.HttpServerRequest>(
+      refused ? new Draining() : app
+    )
+    const response = yield* Effect.catchAllCause(answer, failed)
+    metrics.answered(path ?? noRoute, response.status)
     // Once the service drains, who asks again shall ask somebody else.
     return (yield* intake.closed) ? HttpServerResponse.setHeader(response, "connection", "close") : response
   })
@@ -45,10 +61,11 @@ const serve = Effect.gen(function* () {
     ...Publish.handlers,
     ...Reading.handlers(yield* Clock.currentTimeNanos),
     ...Backup.handlers,
+    ...MetricsHandler.handlers,
     ...Health.handlers
   }
   yield* DirectPublish.install
-  yield* HttpServer.serveEffect(around(answered(route(handlers, yield* pages))))
+  yield* HttpServer.serveEffect(around(route(handlers, yield* pages)))
 })
 
 /** The whole of HTTP, on whatever server is provided. */

@@ -31,6 +31,8 @@ const besideForeignLog = (file: string): boolean => {
   return readSync(descriptor, header, 0, header.length, 0) === header.length && header[formatAt] === 1
 }
 
+const bytesOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
+
 /** The database file of the settings. */
 export const layer: Layer.Layer<Database, never, Settings> = Layer.effect(
   Database,
@@ -55,7 +57,8 @@ export const layer: Layer.Layer<Database, never, Settings> = Layer.effect(
     return {
       name: filename,
       connect: Effect.zipRight(prepare, connectTo(filename)),
-      copies: copiesOf(filename)
+      copies: copiesOf(filename),
+      size: Effect.sync(() => ({ database: bytesOf(filename), log: bytesOf(`${filename}-wal`) }))
     }
   })
 )

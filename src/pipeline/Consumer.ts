@@ -14,6 +14,7 @@
 import {
   Cause,
   Chunk,
+  Clock,
   Context,
   Duration,
   Effect,
@@ -28,6 +29,7 @@ import { Settings } from "../Config.ts"
 import { type StoreError, StoreUnavailable } from "../domain/Errors.ts"
 import type { Event, Outcome } from "../domain/Event.ts"
 import { EventStore } from "../store/EventStore.ts"
+import { Metrics, secondsBetween } from "../telemetry/Metrics.ts"
 import { Feed } from "./Feed.ts"
 import { Intake, type Submission } from "./Intake.ts"
 
@@ -80,6 +82,14 @@ const run = Effect.gen(function* () {
   const intake = yield* Intake
   const store = yield* EventStore
   const feed = yield* Feed
+  const metrics = yield* Metrics
+
+  const measure = (submissions: Chunk.Chunk<Submission>, events: number, from: bigint, to: bigint) => {
+    if (events === 0) return
+    metrics.commitSeconds.update(secondsBetween(from, to))
+    metrics.commitEvents.update(events)
+    for (const { receivedAt } of submissions) metrics.durableSeconds.update(secondsBetween(receivedAt, to))
+  }
 
   let failures = 0
 
@@ -87,9 +97,11 @@ const run = Effect.gen(function* () {
   const commit = (submissions: Chunk.Chunk<Submission>) =>
     Effect.gen(function* () {
       const events = Chunk.toReadonlyArray(submissions).flatMap((submission) => submission.events)
+      const startedAt = yield* Clock.currentTimeNanos
       const result = yield* Effect.exit(store.append(events))
       yield* intake.settle(submissions)
       if (Exit.isSuccess(result)) {
+        measure(submissions, events.length, startedAt, yield* Clock.currentTimeNanos)
         let from = 0
         for (const { events, settled } of submissions) {
           settled(Exit.succeed(result.value.slice(from, from + events.length)))
@@ -162,24 +174,25 @@ const logDropped = (events: ReadonlyArray<Event>, outcomes: ReadonlyArray<Outcom
  * Runs the Consumer as long as the scope lives. The scope must not close before `ended`: what closes the Intake and
  * waits is `Drain`.
  */
-export const layer: Layer.Layer<Consumer, never, Settings | Intake | EventStore | Feed> = Layer.scoped(
-  Consumer,
-  Effect.gen(function* () {
-    const intake = yield* Intake
-    // However the loop ends, no publisher is left waiting.
-    const failRest = (cause: unknown) =>
-      Effect.gen(function* () {
-        yield* intake.close
-        const rest = yield* intake.unsettled
-        yield* intake.settle(rest)
-        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))
-      })
-    const fiber = yield* run.pipe(
-      Effect.onExit((exit) => failRest(exit)),
-      Effect.annotateLogs({ fiber: "consumer" }),
-      Effect.forkScoped
-    )
-    yield* Effect.forkScoped(Effect.annotateLogs(declareMissing, { fiber: "consumer" }))
-    return { ended: Fiber.join(fiber) }
-  })
-)
+export const layer: Layer.Layer<Consumer, never, Settings | Intake | EventStore | Feed | Metrics> =
+  Layer.scoped(
+    Consumer,
+    Effect.gen(function* () {
+      const intake = yield* Intake
+      // However the loop ends, no publisher is left waiting.
+      const failRest = (cause: unknown) =>
+        Effect.gen(function* () {
+          yield* intake.close
+          const rest = yield* intake.unsettled
+          yield* intake.settle(rest)
+          yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))
+        })
+      const fiber = yield* run.pipe(
+        Effect.onExit((exit) => failRest(exit)),
+        Effect.annotateLogs({ fiber: "consumer" }),
+        Effect.forkScoped
+      )
+      yield* Effect.forkScoped(Effect.annotateLogs(declareMissing, { fiber: "consumer" }))
+      return { ended: Fiber.join(fiber) }
+    })
+  )

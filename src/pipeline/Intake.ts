@@ -34,6 +34,8 @@ export interface Submission {
   readonly settled: (outcomes: Outcomes) => void
   /** The room that the request's body holds. */
   readonly bytes: number
+  /** When the whole request had arrived, by the monotonic clock. */
+  readonly receivedAt: bigint
 }
 
 /** A request's hold on the bytes of its body. */
@@ -42,10 +44,11 @@ export interface Room {
   readonly grow: (bytes: number) => Effect.Effect<void, Overloaded>
   /**
    * Offers the events, of which there must be at least one, and hands the room over with them: one step, which happens
-   * as a whole or not at all. Called at most once.
+   * as a whole or not at all. Called at most once. The request had arrived at that time of the monotonic clock.
    */
   readonly offer: (
-    events: ReadonlyArray<Event>
+    events: ReadonlyArray<Event>,
+    receivedAt: bigint
   ) => Effect.Effect<Deferred.Deferred<ReadonlyArray<Outcome>, StoreError>, Overloaded | Draining>
 }
 
@@ -54,6 +57,7 @@ export interface Hold {
   readonly grow: (bytes: number) => Either.Either<void, Overloaded>
   readonly offer: (
     events: ReadonlyArray<Event>,
+    receivedAt: bigint,
     settled: Submission["settled"]
   ) => Either.Either<void, Overloaded | Draining>
   /** Gives the room back, unless it was handed over with an offer. Called once. */
@@ -92,6 +96,8 @@ export class Intake extends Context.Tag("sekali/Intake")<
     readonly closed: Effect.Effect<boolean>
     readonly isClosed: () => boolean
     readonly level: Effect.Effect<IntakeLevel>
+    /** Of all that was offered and is not settled, what was offered first. */
+    readonly oldest: Effect.Effect<Option.Option<Submission>>
   }
 >() {}
 
@@ -120,12 +126,12 @@ const make = Effect.gen(function* () {
       held += more
       return Either.void
     }
-    const offer: Hold["offer"] = (offer, settled) => {
+    const offer: Hold["offer"] = (offer, receivedAt, settled) => {
       if (closed) return Either.left(new Draining())
       if (events + offer.length > queueEventsMax) return Either.left(new Overloaded({ bound: "events" }))
       events += offer.length
       offered = true
-      const submission: Submission = { events: offer, settled, bytes: held }
+      const submission: Submission = { events: offer, settled, bytes: held, receivedAt }
       unsettled.add(submission)
       queue.unsafeOffer(submission)
       return Either.void
@@ -145,11 +151,11 @@ const make = Effect.gen(function* () {
       ),
       ({ grow, offer }): Room => ({
         grow: (more) => Effect.suspend(() => grow(more)),
-        offer: (events) =>
+        offer: (events, receivedAt) =>
           Effect.suspend(() => {
             const outcomes = Deferred.unsafeMake<ReadonlyArray<Outcome>, StoreError>(FiberId.none)
             return Either.map(
-              offer(events, (exit) => Deferred.unsafeDone(outcomes, exit)),
+              offer(events, receivedAt, (exit) => Deferred.unsafeDone(outcomes, exit)),
               () => outcomes
             )
           })
@@ -215,7 +221,12 @@ const make = Effect.gen(function* () {
     }),
     closed: Effect.sync(() => closed),
     isClosed: () => closed,
-    level: Effect.sync(() => ({ events, eventsMax: queueEventsMax, bytes, bytesMax: queueBytesMax }))
+    level: Effect.sync(() => ({ events, eventsMax: queueEventsMax, bytes, bytesMax: queueBytesMax })),
+    oldest: Effect.sync(() => {
+      // They are kept in the order in which they were offered.
+      const [first] = unsettled
+      return Option.fromNullable(first)
+    })
   })
 })
 

@@ -18,6 +18,7 @@ import { SqlError } from "@effect/sql/SqlError"
 import { Cause, Effect, Exit, Option, Scope } from "effect"
 import { StoreDamaged, type StoreError, StoreRefused, StoreUnavailable } from "../domain/Errors.ts"
 import { isoTime } from "../domain/Timestamp.ts"
+import { Metrics } from "../telemetry/Metrics.ts"
 import { Database } from "./Database.ts"
 import { beginIfRestored, type Epoch } from "./Epoch.ts"
 import { held } from "./HeldClient.ts"
@@ -270,117 +271,123 @@ const takeRoom = (sql: SqlClient.SqlClient) =>
   })
 
 /** Opens the database for the life of the scope, or says in one sentence why not. */
-export const open: Effect.Effect<Connection, StoreRefused, Database | Scope.Scope> = Effect.gen(function* () {
-  const { name, connect } = yield* Database
-  const lock = yield* Effect.makeSemaphore(1)
-  const besides = yield* Effect.makeSemaphore(1)
-  let session: Session | undefined
-  let trouble: StoreError | undefined
-  let damage: StoreDamaged | undefined
-  let closed = false
+export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | Scope.Scope> = Effect.gen(
+  function* () {
+    const { name, connect } = yield* Database
+    const metrics = yield* Metrics
+    const lock = yield* Effect.makeSemaphore(1)
+    const besides = yield* Effect.makeSemaphore(1)
+    let session: Session | undefined
+    let trouble: StoreError | undefined
+    let damage: StoreDamaged | undefined
+    let closed = false
 
-  const connectAndPrepare = Effect.gen(function* () {
-    const scope = yield* Scope.make()
-    const attempt = Effect.gen(function* () {
-      const sql = yield* held(yield* Scope.extend(connect, scope))
-      yield* prepare(name, sql)
-      session = { sql, scope }
-      return sql
-    })
-    return yield* attempt.pipe(
-      Effect.catchAllCause((cause) => {
-        const error = Cause.squash(cause)
-        const refused = error instanceof StoreRefused ? error : refusalOf(name, error)
-        return Effect.zipRight(Effect.exit(Scope.close(scope, Exit.void)), refused)
+    const connectAndPrepare = Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const attempt = Effect.gen(function* () {
+        const sql = yield* held(yield* Scope.extend(connect, scope))
+        yield* prepare(name, sql)
+        session = { sql, scope }
+        return sql
       })
-    )
-  }).pipe(Effect.uninterruptible)
-
-  const disconnect = Effect.suspend(() => {
-    const scope = session?.scope
-    session = undefined
-    return scope === undefined ? Effect.void : Effect.exit(Scope.close(scope, Exit.void))
-  })
-
-  /** The connection in use, or a new one in place of one that had to be given up. */
-  const current = Effect.suspend((): Effect.Effect<SqlClient.SqlClient, StoreError> => {
-    if (damage !== undefined) return damage
-    // A reader may outlive the service by a moment; the database must not be opened again for it.
-    if (closed) return new StoreUnavailable({ trouble: "closed", cause: "the service is stopping" })
-    if (session !== undefined) return Effect.succeed(session.sql)
-    return connectAndPrepare.pipe(
-      Effect.tap(Effect.logWarning("the connection to the database was rebuilt")),
-      Effect.mapError((refused) =>
-        refused.reason === "damaged" ? new StoreDamaged({ cause: refused }) : storeErrorOf(refused)
+      return yield* attempt.pipe(
+        Effect.catchAllCause((cause) => {
+          const error = Cause.squash(cause)
+          const refused = error instanceof StoreRefused ? error : refusalOf(name, error)
+          return Effect.zipRight(Effect.exit(Scope.close(scope, Exit.void)), refused)
+        })
       )
-    )
-  })
+    }).pipe(Effect.uninterruptible)
 
-  /** After a failure: leaves the transaction if one is open, and gives the connection up if that cannot be proven. */
-  const mend = (sql: SqlClient.SqlClient) =>
-    Effect.gen(function* () {
-      yield* Effect.exit(sql`ROLLBACK`)
-      const outside = yield* Effect.exit(Effect.zipRight(sql`BEGIN`, sql`ROLLBACK`))
-      if (Exit.isFailure(outside)) yield* disconnect
+    const disconnect = Effect.suspend(() => {
+      const scope = session?.scope
+      session = undefined
+      return scope === undefined ? Effect.void : Effect.exit(Scope.close(scope, Exit.void))
     })
 
-  /** What a failed use of the connection means for the store; damage is remembered, and ends all further use. */
-  const failure = (cause: Cause.Cause<SqlError | StoreError>): Effect.Effect<never, StoreError> => {
-    if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
-    const error = Cause.squash(cause)
-    const known =
-      error instanceof StoreUnavailable || error instanceof StoreDamaged ? error : storeErrorOf(error)
-    if (known._tag === "StoreDamaged") damage = known
-    return Effect.fail(known)
-  }
-
-  const note = (error: StoreError | undefined) =>
-    Effect.sync(() => {
-      trouble = error
+    /** The connection in use, or a new one in place of one that had to be given up. */
+    const current = Effect.suspend((): Effect.Effect<SqlClient.SqlClient, StoreError> => {
+      if (damage !== undefined) return damage
+      // A reader may outlive the service by a moment; the database must not be opened again for it.
+      if (closed) return new StoreUnavailable({ trouble: "closed", cause: "the service is stopping" })
+      if (session !== undefined) return Effect.succeed(session.sql)
+      return connectAndPrepare.pipe(
+        Effect.tap(() => metrics.connectionRebuilds.update(1)),
+        Effect.tap(Effect.logWarning("the connection to the database was rebuilt")),
+        Effect.mapError((refused) =>
+          refused.reason === "damaged" ? new StoreDamaged({ cause: refused }) : storeErrorOf(refused)
+        )
+      )
     })
 
-  /**
-   * Holds the connection for one use. It cannot be interrupted, not even while it waits: a permit that is granted to a
-   * fiber which is interrupted before it runs is lost for good, and with it the connection for everyone.
-   */
-  const alone = <A, E>(use: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    Effect.uninterruptible(lock.withPermits(1)(use))
-
-  const beside: Connection["beside"] = (use) =>
-    Effect.uninterruptible(besides.withPermits(1)(Effect.flatMap(alone(current), use)))
-
-  const read: Connection["read"] = (body) =>
-    Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)
-
-  /** Runs what writes, takes note of how that went, and leaves no transaction open. */
-  const writing = <A>(body: Statements<A>) =>
-    Effect.flatMap(current, (sql) => Effect.tapErrorCause(body(sql), () => mend(sql))).pipe(
-      Effect.catchAllCause(failure),
-      Effect.tapBoth({
-        onFailure: (error) => note(error),
-        onSuccess: () => note(undefined)
-      }),
-      alone
-    )
-
-  const write: Connection["write"] = (body) => writing((sql) => transaction(sql, body))
-
-  const probe = writing((sql) =>
-    trouble?._tag === "StoreUnavailable" && trouble.trouble === "full"
-      ? takeRoom(sql)
-      : transaction(sql, (sql) => sql`UPDATE store SET opened = opened`)
-  ).pipe(Effect.asVoid)
-
-  yield* Effect.acquireRelease(connectAndPrepare, () =>
-    alone(
+    /** After a failure: leaves the transaction if one is open, and gives the connection up if that cannot be proven. */
+    const mend = (sql: SqlClient.SqlClient) =>
       Effect.gen(function* () {
-        closed = true
-        if (session !== undefined) yield* Effect.exit(checkpoint(session.sql))
-        yield* disconnect
+        yield* Effect.exit(sql`ROLLBACK`)
+        const outside = yield* Effect.exit(Effect.zipRight(sql`BEGIN`, sql`ROLLBACK`))
+        if (Exit.isFailure(outside)) yield* disconnect
       })
-      // What was under way beside it ends now.
-    ).pipe(Effect.zipRight(besides.withPermits(1)(Effect.void)))
-  )
 
-  return { read, write, probe, beside, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
-})
+    /** What a failed use of the connection means for the store; damage is remembered, and ends all further use. */
+    const failure = (cause: Cause.Cause<SqlError | StoreError>): Effect.Effect<never, StoreError> => {
+      if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
+      const error = Cause.squash(cause)
+      const known =
+        error instanceof StoreUnavailable || error instanceof StoreDamaged ? error : storeErrorOf(error)
+      if (known._tag === "StoreDamaged") damage = known
+      const trouble = known._tag === "StoreDamaged" ? "damaged" : known.trouble
+      if (trouble !== "closed") metrics.storeFailed(trouble)
+      return Effect.fail(known)
+    }
+
+    const note = (error: StoreError | undefined) =>
+      Effect.sync(() => {
+        trouble = error
+      })
+
+    /**
+     * Holds the connection for one use. It cannot be interrupted, not even while it waits: a permit that is granted to a
+     * fiber which is interrupted before it runs is lost for good, and with it the connection for everyone.
+     */
+    const alone = <A, E>(use: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.uninterruptible(lock.withPermits(1)(use))
+
+    const beside: Connection["beside"] = (use) =>
+      Effect.uninterruptible(besides.withPermits(1)(Effect.flatMap(alone(current), use)))
+
+    const read: Connection["read"] = (body) =>
+      Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)
+
+    /** Runs what writes, takes note of how that went, and leaves no transaction open. */
+    const writing = <A>(body: Statements<A>) =>
+      Effect.flatMap(current, (sql) => Effect.tapErrorCause(body(sql), () => mend(sql))).pipe(
+        Effect.catchAllCause(failure),
+        Effect.tapBoth({
+          onFailure: (error) => note(error),
+          onSuccess: () => note(undefined)
+        }),
+        alone
+      )
+
+    const write: Connection["write"] = (body) => writing((sql) => transaction(sql, body))
+
+    const probe = writing((sql) =>
+      trouble?._tag === "StoreUnavailable" && trouble.trouble === "full"
+        ? takeRoom(sql)
+        : transaction(sql, (sql) => sql`UPDATE store SET opened = opened`)
+    ).pipe(Effect.asVoid)
+
+    yield* Effect.acquireRelease(connectAndPrepare, () =>
+      alone(
+        Effect.gen(function* () {
+          closed = true
+          if (session !== undefined) yield* Effect.exit(checkpoint(session.sql))
+          yield* disconnect
+        })
+        // What was under way beside it ends now.
+      ).pipe(Effect.zipRight(besides.withPermits(1)(Effect.void)))
+    )
+
+    return { read, write, probe, beside, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
+  }
+)

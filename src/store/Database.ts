@@ -39,5 +39,7 @@ export class Database extends Context.Tag("sekali/Database")<
     readonly connect: Effect.Effect<SqlClient.SqlClient, SqlError | StoreRefused, Scope.Scope>
     /** Left out where the database cannot be copied while it is in use. */
     readonly copies?: Copies
+    /** How many bytes it takes, and its log besides. Left out where that cannot be told. */
+    readonly size?: Effect.Effect<{ readonly database: number; readonly log: number }>
   }
 >() {}

@@ -149,6 +149,9 @@ export interface Books {
   readonly sequences: SequenceSums
 }
 
+/** What the deliveries to one topic have become. */
+export type TopicCounts = Pick<TopicBook, "topic" | "events" | "duplicates" | "conflicts">
+
 /** How many topics `Books` names. */
 export const booksTopicsMax = 1000
 
@@ -157,6 +160,9 @@ export interface Listing<A> {
   readonly items: ReadonlyArray<A>
   readonly more: boolean
 }
+
+/** The store of events, as its users see it. */
+export type EventStoreShape = Context.Tag.Service<typeof EventStore>
 
 /** The store of events. */
 export class EventStore extends Context.Tag("sekali/EventStore")<
@@ -185,6 +191,10 @@ export class EventStore extends Context.Tag("sekali/EventStore")<
     readonly scan: (scan: Scan) => Effect.Effect<Window, StoreError | CursorError>
     readonly lookup: (key: EventKey) => Effect.Effect<Option.Option<KnownEvent>, StoreError>
     readonly books: Effect.Effect<Books, StoreError>
+    /** The books with those of the first topics that were created, all at one committed state. */
+    readonly booksByTopic: (
+      topicsMax: number
+    ) => Effect.Effect<readonly [Books, ReadonlyArray<TopicCounts>], StoreError>
     /** Topics in their alphabetical order, after one of them or from the first. */
     readonly topics: (page: {
       readonly after: string | undefined
@@ -199,6 +209,8 @@ export class EventStore extends Context.Tag("sekali/EventStore")<
       readonly after: number | undefined
       readonly limit: number
     }) => Effect.Effect<Listing<ConflictedKey>, StoreError | CursorError>
+    /** How many bytes it takes, and its log besides, where that can be told. */
+    readonly size: Effect.Effect<Option.Option<{ readonly database: number; readonly log: number }>>
     /** What keeps the store from writing, as far as is known from the last attempt. */
     readonly trouble: Effect.Effect<Option.Option<StoreError>>
   }
@@ -372,6 +384,28 @@ const makeMemory = Effect.gen(function* () {
 
   const topicNames = () => [...topics.keys()].sort()
 
+  const books = Effect.sync(() => ({
+    received,
+    uniqueProcessed: entries.length,
+    duplicateDropped: received - entries.length,
+    conflicts,
+    topicsTotal: topics.size,
+    topics: topicNames().slice(0, booksTopicsMax),
+    lastOffset,
+    storeId,
+    epoch: 1,
+    sequences: [...series.values()].reduce(
+      (sums, { book }) => ({
+        sources: sums.sources + 1,
+        gapsOpen: sums.gapsOpen + book.gapsOpen,
+        declared: Math.min(sums.declared + book.declared, sumMax),
+        late: sums.late + book.late,
+        reused: sums.reused + book.reused
+      }),
+      { sources: 0, gapsOpen: 0, declared: 0, late: 0, reused: 0 }
+    )
+  }))
+
   return EventStore.of({
     append: (events) =>
       Effect.gen(function* () {
@@ -437,27 +471,10 @@ const makeMemory = Effect.gen(function* () {
           lastDuplicateAt: redelivery?.lastDuplicateAt ?? null
         }))
       ),
-    books: Effect.sync(() => ({
-      received,
-      uniqueProcessed: entries.length,
-      duplicateDropped: received - entries.length,
-      conflicts,
-      topicsTotal: topics.size,
-      topics: topicNames().slice(0, booksTopicsMax),
-      lastOffset,
-      storeId,
-      epoch: 1,
-      sequences: [...series.values()].reduce(
-        (sums, { book }) => ({
-          sources: sums.sources + 1,
-          gapsOpen: sums.gapsOpen + book.gapsOpen,
-          declared: Math.min(sums.declared + book.declared, sumMax),
-          late: sums.late + book.late,
-          reused: sums.reused + book.reused
-        }),
-        { sources: 0, gapsOpen: 0, declared: 0, late: 0, reused: 0 }
-      )
-    })),
+    books,
+    booksByTopic: (topicsMax) =>
+      Effect.map(books, (books) => [books, [...topics.values()].slice(0, topicsMax)] as const),
+    size: Effect.succeedNone,
     sources: ({ topic, source, after, limit }) =>
       Effect.sync(() => {
         const books = [...series.values()].map(({ book }) => book)

@@ -12,16 +12,19 @@ import { ReadingLimits, SequenceLimits } from "../Config.ts"
 import { type CursorError, CursorOutside, type StoreError, type StoreRefused } from "../domain/Errors.ts"
 import { type Event, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
 import { compareInstants, parseTimestamp } from "../domain/Timestamp.ts"
+import { Metrics, type MetricsShape } from "../telemetry/Metrics.ts"
 import * as Backups from "./Backups.ts"
 import * as Connection from "./Connection.ts"
-import type { Database } from "./Database.ts"
+import { Database } from "./Database.ts"
 import { cursorFault } from "./Epoch.ts"
 import {
   booksTopicsMax,
   EventStore,
+  type EventStoreShape,
   type Filter,
   matchesFilter,
   type Scan,
+  type TopicCounts,
   type Window
 } from "./EventStore.ts"
 import { steadyClock, warnOfMissing } from "./Sequences.ts"
@@ -72,6 +75,9 @@ interface RedeliveryMove {
   lastConflictSource: string | null
 }
 
+/** What is known of the stored event that holds the key of one that was dropped. */
+type FirstDelivery = Pick<EventRow, "offset" | "source" | "payload" | "processed_at">
+
 const keyText = (topicId: number, eventId: string): string => `${topicId}/${eventId}`
 
 const only = <A>(rows: ReadonlyArray<A>): A => {
@@ -121,6 +127,7 @@ const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: num
 
     const topicMoves = new Map<number, TopicMove>()
     const redeliveries = new Map<number, RedeliveryMove>()
+    const duplicateAges: Array<number> = []
     let conflicts = 0
     const outcomes = placed.map(({ event, topicId, offset }): Outcome => {
       const move = topicMoves.get(topicId) ?? emptyMove(topicId)
@@ -143,7 +150,10 @@ const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: num
       redeliveries.set(first.offset, redelivery)
       move.duplicates++
       redelivery.duplicates++
-      if (sameContent(first, event)) return { outcome: "duplicate", offset: first.offset }
+      if (sameContent(first, event)) {
+        duplicateAges.push((processedAt - first.processed_at) / 1000)
+        return { outcome: "duplicate", offset: first.offset }
+      }
       conflicts++
       move.conflicts++
       redelivery.conflicts++
@@ -167,7 +177,7 @@ const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: num
       sequence === null || !stored.has(offset) ? [] : [{ offset, sequence, topicId, topic, source }]
     )
     const declared = yield* moveSeries(sql, sequenced, books.last_offset, steadyNow, gapsMax)
-    return { outcomes, declared }
+    return { outcomes, declared, duplicateAges }
   })
 
 const emptyMove = (id: number): TopicMove => ({
@@ -205,7 +215,7 @@ const knownContent = (
   dropped: ReadonlyArray<{ readonly event: Event; readonly topicId: number }>
 ) =>
   Effect.gen(function* () {
-    if (dropped.length === 0) return new Map<string, Pick<StoredEvent, "offset" | "source" | "payload">>()
+    if (dropped.length === 0) return new Map<string, FirstDelivery>()
     const keys = new Map(
       dropped.map(({ event, topicId }) => [keyText(topicId, event.eventId), [topicId, event.eventId]])
     )
@@ -215,8 +225,9 @@ const knownContent = (
       event_id: string
       source: string
       payload: string
+      processed_at: number
     }>`
-      SELECT e.offset, e.topic_id, e.event_id, e.source, e.payload
+      SELECT e.offset, e.topic_id, e.event_id, e.source, e.payload, e.processed_at
       FROM json_each(${JSON.stringify([...keys.values()])}) AS k
       CROSS JOIN event AS e ON e.topic_id = k.value ->> 0 AND e.event_id = k.value ->> 1`
     return new Map(rows.map((row) => [keyText(row.topic_id, row.event_id), row]))
@@ -382,7 +393,58 @@ const countWithin = (
   return count
 }
 
-const make = (connection: Connection.Connection, steady: Effect.Effect<number>) => {
+const readBooks = (sql: SqlClient.SqlClient) =>
+  Effect.gen(function* () {
+    const books = only(
+      yield* sql<{
+        received: number
+        unique_processed: number
+        duplicate_dropped: number
+        conflicts: number
+        topics: number
+        last_offset: number
+        store_id: string
+        epoch: number
+        sources: number
+        gaps_open: number
+        declared_missing: number
+        late: number
+        sequence_reused: number
+      }>`
+            SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset, store_id, sources,
+              gaps_open, declared_missing, late, sequence_reused,
+              (SELECT max(number) FROM epoch) AS epoch
+            FROM store`
+    )
+    const topics = yield* sql<{
+      name: string
+    }>`SELECT name FROM topic ORDER BY name LIMIT ${booksTopicsMax}`
+    return {
+      received: books.received,
+      uniqueProcessed: books.unique_processed,
+      duplicateDropped: books.duplicate_dropped,
+      conflicts: books.conflicts,
+      topicsTotal: books.topics,
+      topics: topics.map(({ name }) => name),
+      lastOffset: books.last_offset,
+      storeId: books.store_id,
+      epoch: books.epoch,
+      sequences: {
+        sources: books.sources,
+        gapsOpen: books.gaps_open,
+        declared: books.declared_missing,
+        late: books.late,
+        reused: books.sequence_reused
+      }
+    }
+  })
+
+const make = (
+  connection: Connection.Connection,
+  steady: Effect.Effect<number>,
+  { duplicateAgeSeconds }: MetricsShape,
+  size: EventStoreShape["size"]
+) => {
   const { read, write } = connection
 
   /** Reads behind a cursor, given the last offset; fails where the cursor cannot be followed. */
@@ -407,7 +469,10 @@ const make = (connection: Connection.Connection, steady: Effect.Effect<number>) 
         : Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
             const steadyNow = yield* steady
-            const { outcomes, declared } = yield* write((sql) => append(sql, events, now, steadyNow))
+            const { outcomes, declared, duplicateAges } = yield* write((sql) =>
+              append(sql, events, now, steadyNow)
+            )
+            for (const age of duplicateAges) duplicateAgeSeconds.update(age)
             yield* warnOfMissing(declared)
             return outcomes
           }),
@@ -449,52 +514,17 @@ const make = (connection: Connection.Connection, steady: Effect.Effect<number>) 
             }))
         )
       ),
-    books: read((sql) =>
-      Effect.gen(function* () {
-        const books = only(
-          yield* sql<{
-            received: number
-            unique_processed: number
-            duplicate_dropped: number
-            conflicts: number
-            topics: number
-            last_offset: number
-            store_id: string
-            epoch: number
-            sources: number
-            gaps_open: number
-            declared_missing: number
-            late: number
-            sequence_reused: number
-          }>`
-            SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset, store_id, sources,
-              gaps_open, declared_missing, late, sequence_reused,
-              (SELECT max(number) FROM epoch) AS epoch
-            FROM store`
-        )
-        const topics = yield* sql<{
-          name: string
-        }>`SELECT name FROM topic ORDER BY name LIMIT ${booksTopicsMax}`
-        return {
-          received: books.received,
-          uniqueProcessed: books.unique_processed,
-          duplicateDropped: books.duplicate_dropped,
-          conflicts: books.conflicts,
-          topicsTotal: books.topics,
-          topics: topics.map(({ name }) => name),
-          lastOffset: books.last_offset,
-          storeId: books.store_id,
-          epoch: books.epoch,
-          sequences: {
-            sources: books.sources,
-            gapsOpen: books.gaps_open,
-            declared: books.declared_missing,
-            late: books.late,
-            reused: books.sequence_reused
-          }
-        }
-      })
-    ),
+    books: read(readBooks),
+    booksByTopic: (topicsMax) =>
+      read((sql) =>
+        Effect.gen(function* () {
+          const books = yield* readBooks(sql)
+          // Topics are numbered from 1 in the order in which they were created.
+          const topics = yield* sql<TopicCounts>`
+            SELECT name AS topic, events, duplicates, conflicts FROM topic WHERE id <= ${topicsMax} ORDER BY id`
+          return [books, topics] as const
+        })
+      ),
     topics: ({ after, limit }) =>
       read((sql) =>
         Effect.map(
@@ -534,6 +564,7 @@ const make = (connection: Connection.Connection, steady: Effect.Effect<number>) 
           (rows) => ({ items: rows.slice(0, limit), more: rows.length > limit })
         )
       ),
+    size,
     trouble: connection.trouble
   })
 }
@@ -542,11 +573,17 @@ const make = (connection: Connection.Connection, steady: Effect.Effect<number>) 
  * The store in a SQLite database, and the backups of it, opened for the life of the layer; or the reason why it is not
  * opened.
  */
-export const layer: Layer.Layer<EventStore | Backups.Backups, StoreRefused, Database> = Layer.scopedContext(
-  Effect.gen(function* () {
-    const connection = yield* Connection.open
-    const steady = yield* steadyClock
-    const backups = yield* Backups.make(connection)
-    return Context.make(EventStore, make(connection, steady)).pipe(Context.add(Backups.Backups, backups))
-  })
-)
+export const layer: Layer.Layer<EventStore | Backups.Backups, StoreRefused, Database | Metrics> =
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const connection = yield* Connection.open
+      const steady = yield* steadyClock
+      const backups = yield* Backups.make(connection)
+      const metrics = yield* Metrics
+      const { size } = yield* Database
+      const sizes = size === undefined ? Effect.succeedNone : Effect.asSome(size)
+      return Context.make(EventStore, make(connection, steady, metrics, sizes)).pipe(
+        Context.add(Backups.Backups, backups)
+      )
+    })
+  )

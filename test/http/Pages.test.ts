@@ -16,6 +16,7 @@ const served: ReadonlyArray<readonly [path: string, method: "GET" | "POST"]> = [
   ["/topics", "GET"],
   ["/sources", "GET"],
   ["/backup", "GET"],
+  ["/metrics", "GET"],
   ["/health/live", "GET"],
   ["/health/ready", "GET"],
   ["/openapi.json", "GET"],

@@ -24,7 +24,7 @@ const settleAll = (intake: Queue) => Effect.flatMap(intake.unsettled, intake.set
 
 /** Offers in a scope that closes at once, as that of a request whose publisher does not wait. */
 const offer = (intake: Queue, count: number, bytes = 0, prefix?: string) =>
-  Effect.scoped(Effect.flatMap(intake.admit(bytes), (room) => room.offer(makeEvents(count, {}, prefix))))
+  Effect.scoped(Effect.flatMap(intake.admit(bytes), (room) => room.offer(makeEvents(count, {}, prefix), 0n)))
 
 const refusalOf = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.map(Effect.either(effect), Either.flip)
 
@@ -145,7 +145,7 @@ describe("A submission is whole: room is given back exactly once", () => {
       const scope = yield* Scope.make()
       const room = yield* Scope.extend(intake.admit(50), scope)
       yield* intake.close
-      expect(Either.getOrThrow(yield* refusalOf(room.offer(makeEvents(1))))._tag).toBe("Draining")
+      expect(Either.getOrThrow(yield* refusalOf(room.offer(makeEvents(1), 0n)))._tag).toBe("Draining")
       expect(yield* levelOf(intake)).toEqual([10, 51])
       yield* Scope.close(scope, Exit.void)
       expect(yield* levelOf(intake)).toEqual([10, 1])
@@ -176,7 +176,7 @@ describe("A submission is whole: room is given back exactly once", () => {
           yield* Effect.yieldNow()
           yield* room.grow(5)
           yield* Effect.yieldNow()
-          const outcomes = yield* room.offer(makeEvents(2))
+          const outcomes = yield* room.offer(makeEvents(2), 0n)
           yield* Effect.yieldNow()
           return yield* Deferred.await(outcomes)
         })
@@ -304,7 +304,7 @@ describe("Shutdown drains: closing is atomic", () => {
       expect(yield* intake.closed).toBe(true)
       const draining = Either.getOrThrow(yield* Effect.scoped(refusalOf(intake.admit(1))))
       expect(draining).toMatchObject({ _tag: "Draining", problem: { status: 503, retryAfterSeconds: 1 } })
-      expect(Either.getOrThrow(yield* refusalOf(room.offer(makeEvents(1))))._tag).toBe("Draining")
+      expect(Either.getOrThrow(yield* refusalOf(room.offer(makeEvents(1), 0n)))._tag).toBe("Draining")
       expect(yield* takeSizes(intake, 2)).toEqual(Option.some([2]))
       // What was held back for its size comes before the end, too.
       expect(yield* takeSizes(intake, 2)).toEqual(Option.some([3]))
@@ -401,7 +401,7 @@ describe("G6: the level, whatever happens", () => {
                 bytes += step.bytes
               }
             } else if (step.action === "offer" && request?.offered === false) {
-              const offered = yield* Effect.either(request.room.offer(makeEvents(step.count)))
+              const offered = yield* Effect.either(request.room.offer(makeEvents(step.count), 0n))
               expect(Either.isRight(offered)).toBe(!closed && events + step.count <= limits.queueEventsMax)
               if (Either.isRight(offered)) {
                 request.offered = true

@@ -14,6 +14,7 @@ import { type Backup, Backups, backupName } from "../../src/store/Backups.ts"
 import { Database } from "../../src/store/Database.ts"
 import { EventStore } from "../../src/store/EventStore.ts"
 import * as SqlEventStore from "../../src/store/SqlEventStore.ts"
+import * as Metrics from "../../src/telemetry/Metrics.ts"
 import { makeEvents } from "../support/events.ts"
 import { databaseAt, sqliteError, temporaryFolder } from "../support/stores.ts"
 
@@ -52,7 +53,7 @@ const controlled = (
   ).pipe(Layer.provide(databaseAt(file)))
 
 const open = (database: Layer.Layer<Database>) =>
-  Effect.map(Layer.build(Layer.provide(SqlEventStore.layer, database)), (context) => ({
+  Effect.map(Layer.build(Layer.provide(SqlEventStore.layer, [database, Metrics.layer])), (context) => ({
     store: Context.get(context, EventStore),
     backups: Context.get(context, Backups)
   }))

@@ -11,6 +11,7 @@ import * as Consumer from "../../src/pipeline/Consumer.ts"
 import * as Feed from "../../src/pipeline/Feed.ts"
 import * as Intake from "../../src/pipeline/Intake.ts"
 import { EventStore, layerMemory } from "../../src/store/EventStore.ts"
+import * as Metrics from "../../src/telemetry/Metrics.ts"
 import type { Store } from "./stores.ts"
 
 /** The queue, as its users see it. */
@@ -81,7 +82,7 @@ export const startConsumer = (
   Layer.build(
     Consumer.layer.pipe(
       Layer.provide(feed === undefined ? Feed.layer : Layer.succeed(Feed.Feed, feed)),
-      Layer.provide(settingsLayer(settings)),
+      Layer.provide([settingsLayer(settings), Metrics.layer]),
       Layer.provide(Layer.succeed(Intake.Intake, intake)),
       Layer.provide(Layer.succeed(EventStore, store))
     )
@@ -106,7 +107,7 @@ export const publish = (
   Effect.scoped(
     Effect.gen(function* () {
       const room = yield* intake.admit(bytes)
-      return yield* Deferred.await(yield* room.offer(events))
+      return yield* Deferred.await(yield* room.offer(events, yield* Clock.currentTimeNanos))
     })
   )
 

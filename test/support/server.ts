@@ -13,6 +13,7 @@ import { Cause, Deferred, Effect, type Exit, FiberId, Layer, Logger, LogLevel } 
 import { run } from "../../src/App.ts"
 import { defaults, faultsBetween, Settings, type SettingsShape } from "../../src/Config.ts"
 import * as HttpListener from "../../src/node/HttpListener.ts"
+import * as ProcessFigures from "../../src/node/ProcessFigures.ts"
 import { oncePerTurn } from "../../src/node/Scheduling.ts"
 import * as SqliteDatabase from "../../src/node/SqliteDatabase.ts"
 import { Database } from "../../src/store/Database.ts"
@@ -134,7 +135,7 @@ export const listen = async (options: ServerOptions = {}): Promise<RunningServer
     if (address._tag === "TcpAddress") yield* Deferred.succeed(listening, address)
     yield* run
   }).pipe(
-    Effect.provide(Layer.mergeAll(HttpListener.layer, wired(database))),
+    Effect.provide(Layer.mergeAll(HttpListener.layer, wired(database), ProcessFigures.layer)),
     Effect.provide(
       Layer.merge(Logger.replace(Logger.defaultLogger, logger), Logger.minimumLogLevel(LogLevel.Info))
     ),

@@ -17,6 +17,7 @@ import * as SqliteDatabase from "../../src/node/SqliteDatabase.ts"
 import { Database } from "../../src/store/Database.ts"
 import { EventStore, type Filter, type Scan, type Window } from "../../src/store/EventStore.ts"
 import * as SqlEventStore from "../../src/store/SqlEventStore.ts"
+import * as Metrics from "../../src/telemetry/Metrics.ts"
 
 /** A store, as its users see it. */
 export type Store = Context.Tag.Service<typeof EventStore>
@@ -33,7 +34,7 @@ export const databaseAt = (file: string): Layer.Layer<Database> =>
 
 /** The store over a database, open until the scope closes. */
 export const openStore = (database: Layer.Layer<Database>) =>
-  Effect.map(Layer.build(Layer.provide(SqlEventStore.layer, database)), (context) =>
+  Effect.map(Layer.build(Layer.provide(SqlEventStore.layer, [database, Metrics.layer])), (context) =>
     Context.get(context, EventStore)
   )
 
