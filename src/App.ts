@@ -13,6 +13,7 @@ import * as Intake from "./pipeline/Intake.ts"
 import { Database } from "./store/Database.ts"
 import * as SqlEventStore from "./store/SqlEventStore.ts"
 import * as Metrics from "./telemetry/Metrics.ts"
+import { ProcessFigures } from "./telemetry/ProcessFigures.ts"
 
 /** From the queue to the disk, and from there to subscribers. */
 const pipeline = Consumer.layer.pipe(
@@ -61,7 +62,11 @@ const announce = Effect.gen(function* () {
  */
 export const run = Effect.scoped(
   Effect.gen(function* () {
+    const startedAt = yield* Clock.currentTimeNanos
     const context = yield* Layer.build(layer)
+    const age = yield* Effect.flatMap(ProcessFigures, ({ age }) => age)
+    const seconds = Metrics.secondsBetween(startedAt, yield* Clock.currentTimeNanos)
+    Context.get(context, Metrics.Metrics).recoverySeconds.update(age ?? seconds)
     yield* announce
     yield* Context.get(context, Consumer.Consumer).ended
     return yield* Effect.dieMessage("the consumer ended unasked")

@@ -24,7 +24,9 @@ const topicsShown = 20
 const table = (stats: typeof StatsAnswer.Type): string => {
   const number = (value: number) => value.toLocaleString("en-US")
   const share = (part: number, whole: number) => `${((whole === 0 ? 0 : part / whole) * 100).toFixed(1)} %`
-  const { queue, publishes, sequences } = stats
+  // Rounded down: what was not available all the time does not show as 100 %.
+  const percent = (share: number) => `${(Math.floor(share * 100_000) / 1000).toFixed(3)} %`
+  const { queue, publishes, sequences, availability } = stats
   const figures: ReadonlyArray<readonly [string, string, string?]> = [
     ["received", number(stats.received)],
     ["unique", number(stats.unique_processed)],
@@ -45,6 +47,9 @@ const table = (stats: typeof StatsAnswer.Type): string => {
     ["late", number(sequences.late), "came after that"],
     ["reused", number(sequences.sequence_reused), "numbers that came again with another event"],
     ["uptime", duration(stats.uptime)],
+    ["available", percent(availability.last_24_hours.share), "of the last 24 hours"],
+    ["", percent(availability.last_30_days.share), "of the last 30 days"],
+    ["last start", `${availability.recovery_seconds.toFixed(2)} s`],
     ["topics", number(stats.topics_total)]
   ]
   const width = Math.max(...figures.map(([, figure]) => figure.length))

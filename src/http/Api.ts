@@ -299,6 +299,14 @@ export const ConflictsAnswer = Schema.Struct({
   more: Schema.Boolean
 }).annotations({ identifier: "Conflicts" })
 
+const AvailabilityWindow = Schema.Struct({
+  share: Schema.Number.annotations({
+    description:
+      "The share of that time in which events could be stored, from the first heartbeat on: 0 to 1."
+  }),
+  downtime_seconds: Schema.Number
+}).annotations({ identifier: "AvailabilityWindow" })
+
 /** The books of the whole store. */
 export const StatsAnswer = Schema.Struct({
   received: Count.annotations({ description: "Deliveries in committed transactions (G4)." }),
@@ -343,7 +351,18 @@ export const StatsAnswer = Schema.Struct({
     sequence_reused: Count.annotations({
       description: "Events with a number that an earlier event of the same topic and source has."
     })
-  }).annotations({ description: "What the sequences of all sources add up to; see `/sources`." })
+  }).annotations({ description: "What the sequences of all sources add up to; see `/sources`." }),
+  availability: Schema.Struct({
+    last_24_hours: AvailabilityWindow,
+    last_30_days: AvailabilityWindow,
+    recovery_seconds: Schema.Number.annotations({
+      description: "How long the last start took, from the start of the process until it served."
+    })
+  }).annotations({
+    description:
+      "By heartbeats, which are stored every 10 s while the store can be written. A stretch without is an outage: the " +
+      "process was gone, or the store in trouble."
+  })
 }).annotations({ identifier: "Stats" })
 
 /** A page of topics. */

@@ -5,6 +5,7 @@
 import { HttpServerResponse } from "@effect/platform"
 import { Clock, Effect, Option } from "effect"
 import { Intake, type IntakeLevel, type Submission } from "../pipeline/Intake.ts"
+import type { Availability } from "../store/Availability.ts"
 import { EventStore, type EventStoreShape } from "../store/EventStore.ts"
 import { exposition } from "../telemetry/Exposition.ts"
 import { type Figures, makeFigures } from "../telemetry/Figures.ts"
@@ -93,6 +94,14 @@ const subscriberFigures = (
   gauge("sekali_stream_lag_offsets", "By how many offsets the slowest of them is behind.").update(behind)
 }
 
+const availabilityFigures = ({ gauge }: Figures, { day, month }: Availability): void => {
+  for (const [window, { share, downtimeSeconds }] of Object.entries({ "24h": day, "30d": month })) {
+    const [available, down] = ["The share of time with heartbeats.", "Time without heartbeats."]
+    gauge("sekali_availability_ratio", available, { window }).update(share)
+    gauge("sekali_downtime_seconds", down, { window }).update(downtimeSeconds)
+  }
+}
+
 const sizeFigures = (
   { gauge }: Figures,
   size: Option.Option<{ readonly database: number; readonly log: number }>,
@@ -126,6 +135,8 @@ const figures = Effect.gen(function* () {
     eventFigures(read, books)
     subscriberFigures(read, metrics.subscribers, books[0].lastOffset)
   }
+  const availability = yield* Effect.option(store.availability)
+  if (Option.isSome(availability)) availabilityFigures(read, availability.value)
   sizeFigures(read, yield* store.size, books?.[0].uniqueProcessed)
   const process = yield* Effect.flatMap(ProcessFigures, ({ figures }) => figures)
   return [...read.snapshot(), ...metrics.snapshot(), ...process]

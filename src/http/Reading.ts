@@ -7,6 +7,7 @@ import { NotFound } from "../domain/Errors.ts"
 import { isoTime } from "../domain/Timestamp.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { EventStore, type SourceBook, type SourcesPage } from "../store/EventStore.ts"
+import { Metrics } from "../telemetry/Metrics.ts"
 import { lastEventIdHeader, limitDefault } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
 import { eventJson, eventsPage, eventsStream } from "./Events.ts"
@@ -21,7 +22,9 @@ const stats = (startedAt: bigint) =>
     // Before the books, which may have to wait for a commit: the level is that of the moment of the question.
     const level = yield* Effect.flatMap(Intake, (intake) => intake.level)
     const books = yield* Effect.flatMap(EventStore, (store) => store.books)
+    const { day, month } = yield* Effect.flatMap(EventStore, (store) => store.availability)
     const publishes = yield* Effect.flatMap(Attempts, ({ counts }) => counts)
+    const { recoverySeconds } = yield* Metrics
     const now = yield* Clock.currentTimeNanos
     return {
       received: books.received,
@@ -46,6 +49,11 @@ const stats = (startedAt: bigint) =>
         sources: books.sequences.sources,
         gaps_open: books.sequences.gapsOpen,
         ...givenUp(books.sequences)
+      },
+      availability: {
+        last_24_hours: { share: day.share, downtime_seconds: day.downtimeSeconds },
+        last_30_days: { share: month.share, downtime_seconds: month.downtimeSeconds },
+        recovery_seconds: recoverySeconds.get().value
       }
     }
   })

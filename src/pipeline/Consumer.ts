@@ -9,7 +9,8 @@
  * the store is well again, so that no publisher is needed to find out.
  *
  * Beside it a second fiber gives up the gaps in sequences that have been open too long or lie too far behind. It asks
- * the store every now and then, and writes only where one is due, in a transaction of its own.
+ * the store every now and then, and writes only where one is due, in a transaction of its own. A third one stores the
+ * service's heartbeat (`Heartbeat.ts`).
  */
 import {
   Cause,
@@ -31,6 +32,7 @@ import type { Event, Outcome } from "../domain/Event.ts"
 import { EventStore } from "../store/EventStore.ts"
 import { Metrics, secondsBetween } from "../telemetry/Metrics.ts"
 import { Feed } from "./Feed.ts"
+import { beating } from "./Heartbeat.ts"
 import { Intake, type Submission } from "./Intake.ts"
 
 /** The fiber that writes. */
@@ -170,29 +172,31 @@ const logDropped = (events: ReadonlyArray<Event>, outcomes: ReadonlyArray<Outcom
     }
   })
 
+type Needs = Settings | Intake | EventStore | Feed | Metrics
+
 /**
  * Runs the Consumer as long as the scope lives. The scope must not close before `ended`: what closes the Intake and
  * waits is `Drain`.
  */
-export const layer: Layer.Layer<Consumer, never, Settings | Intake | EventStore | Feed | Metrics> =
-  Layer.scoped(
-    Consumer,
-    Effect.gen(function* () {
-      const intake = yield* Intake
-      // However the loop ends, no publisher is left waiting.
-      const failRest = (cause: unknown) =>
-        Effect.gen(function* () {
-          yield* intake.close
-          const rest = yield* intake.unsettled
-          yield* intake.settle(rest)
-          yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))
-        })
-      const fiber = yield* run.pipe(
-        Effect.onExit((exit) => failRest(exit)),
-        Effect.annotateLogs({ fiber: "consumer" }),
-        Effect.forkScoped
-      )
-      yield* Effect.forkScoped(Effect.annotateLogs(declareMissing, { fiber: "consumer" }))
-      return { ended: Fiber.join(fiber) }
-    })
-  )
+export const layer: Layer.Layer<Consumer, never, Needs> = Layer.scoped(
+  Consumer,
+  Effect.gen(function* () {
+    const intake = yield* Intake
+    // However the loop ends, no publisher is left waiting.
+    const failRest = (cause: unknown) =>
+      Effect.gen(function* () {
+        yield* intake.close
+        const rest = yield* intake.unsettled
+        yield* intake.settle(rest)
+        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))
+      })
+    yield* beating
+    const fiber = yield* run.pipe(
+      Effect.onExit((exit) => failRest(exit)),
+      Effect.annotateLogs({ fiber: "consumer" }),
+      Effect.forkScoped
+    )
+    yield* Effect.forkScoped(Effect.annotateLogs(declareMissing, { fiber: "consumer" }))
+    return { ended: Fiber.join(fiber) }
+  })
+)

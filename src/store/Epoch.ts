@@ -45,6 +45,9 @@ export const beginIfRestored = (name: string, sql: SqlClient.SqlClient) =>
     }
     yield* sql`
       UPDATE store SET store_id = ${sql.literal(freshStoreId)}, backup_at = NULL, last_offset = ${baseOffset}`
+    // What the backup says of outages is another life's.
+    yield* sql`DELETE FROM heartbeat`
+    yield* sql`DELETE FROM outage`
     const [begun] = yield* sql<{ number: number; store_id: string }>`
       INSERT INTO epoch
       SELECT max(e.number) + 1, s.store_id, ${now}, ${store.backup_at}, ${store.last_offset}, ${baseOffset}

@@ -9,6 +9,14 @@ import { CursorAhead, type CursorError, CursorOutside, type StoreError } from ".
 import { type Event, type EventKey, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
 import { compareInstants, type Instant } from "../domain/Timestamp.ts"
 import { matchesTopic, type TopicPattern } from "../domain/Topic.ts"
+import {
+  type Availability,
+  availabilityOf,
+  beaten,
+  type Heartbeat,
+  type Outage,
+  outageUntil
+} from "./Availability.ts"
 import { advance, type Gap, numbersIn, steadyClock, sumMax, warnOfMissing } from "./Sequences.ts"
 
 /** Which events a reader wants; what is undefined does not restrict. */
@@ -211,6 +219,13 @@ export class EventStore extends Context.Tag("sekali/EventStore")<
     }) => Effect.Effect<Listing<ConflictedKey>, StoreError | CursorError>
     /** How many bytes it takes, and its log besides, where that can be told. */
     readonly size: Effect.Effect<Option.Option<{ readonly database: number; readonly log: number }>>
+    /**
+     * Stores a heartbeat: the service can store events now. `starting` says that it is the first one of a process: then
+     * the time since the last one before it was an outage, however short.
+     */
+    readonly beat: (starting: boolean) => Effect.Effect<void, StoreError>
+    /** For how much of the time the service could store events, by its heartbeats. */
+    readonly availability: Effect.Effect<Availability, StoreError>
     /** What keeps the store from writing, as far as is known from the last attempt. */
     readonly trouble: Effect.Effect<Option.Option<StoreError>>
   }
@@ -296,6 +311,9 @@ const makeMemory = Effect.gen(function* () {
     return { outcome: conflict ? "conflict" : "duplicate", offset: known.event.offset }
   }
   const latestTime = new Map<string, Instant>()
+
+  const outages: Array<Outage> = []
+  let heartbeat: Heartbeat | undefined
 
   const series = new Map<string, Series>()
 
@@ -522,6 +540,13 @@ const makeMemory = Effect.gen(function* () {
         )
         return Effect.succeed(page)
       }),
+    beat: (starting) =>
+      Effect.map(steady, (now) => {
+        const outage = heartbeat && outageUntil(heartbeat, now, starting)
+        if (outage !== undefined) outages.push(outage)
+        heartbeat = beaten(heartbeat, now)
+      }),
+    availability: Effect.map(steady, (now) => availabilityOf(heartbeat, outages, now)),
     trouble: Effect.succeedNone
   })
 })

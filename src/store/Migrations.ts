@@ -177,6 +177,19 @@ const sequences = Effect.gen(function* () {
     ) AS s`
 })
 
+// Since when heartbeats are stored and when the last one was, in one row that the first one makes; and the stretches
+// without.
+const availability = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`
+    CREATE TABLE heartbeat (
+      id INTEGER PRIMARY KEY CHECK (id = 1),
+      since INTEGER NOT NULL,
+      at INTEGER NOT NULL
+    ) STRICT`
+  yield* sql`CREATE TABLE outage (began_at INTEGER PRIMARY KEY, ended_at INTEGER NOT NULL) STRICT`
+})
+
 /** SQL for an id that no other store has, from SQLite's own source of chance. */
 export const freshStoreId = "lower(hex(randomblob(8)))"
 
@@ -184,7 +197,8 @@ export const freshStoreId = "lower(hex(randomblob(8)))"
 export const migrations = {
   "0001_events": events,
   "0002_identity": identity,
-  "0003_sequences": sequences
+  "0003_sequences": sequences,
+  "0004_availability": availability
 }
 
 /** The newest step that this program knows. */
@@ -248,8 +262,8 @@ const secondSchema = {
   epoch: ["number", "store_id", "started_at", "backup_at", "last_offset", "base_offset"]
 }
 
-/** The columns after the last step. */
-export const schema: Schema = {
+/** The columns after the third step. */
+const thirdSchema = {
   ...secondSchema,
   store: [...secondSchema.store, "sources", "gaps_open", "declared_missing", "late", "sequence_reused"],
   event: [...secondSchema.event, "late"],
@@ -269,9 +283,16 @@ export const schema: Schema = {
   gap: ["source_id", "first", "last", "opened_at"]
 }
 
+/** The columns after the last step. */
+export const schema: Schema = {
+  ...thirdSchema,
+  heartbeat: ["id", "since", "at"],
+  outage: ["began_at", "ended_at"]
+}
+
 /** The columns after a step that has been released. */
 export const schemaAfter = (step: number): Schema =>
-  step === 1 ? firstSchema : step === 2 ? secondSchema : schema
+  [firstSchema, secondSchema, thirdSchema][step - 1] ?? schema
 
 /** What a database lacks of a schema, as `table.column`. One that lacks anything is damaged. */
 export const missingColumns = (sql: SqlClient.SqlClient, wanted: Schema) =>

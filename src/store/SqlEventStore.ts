@@ -28,6 +28,7 @@ import {
   type Window
 } from "./EventStore.ts"
 import { steadyClock, warnOfMissing } from "./Sequences.ts"
+import { readAvailability, storeBeat } from "./SqlAvailability.ts"
 import { declareDue, isAnyDue, listSources, moveSeries } from "./SqlSequences.ts"
 
 interface EventRow {
@@ -565,6 +566,8 @@ const make = (
         )
       ),
     size,
+    beat: (starting) => Effect.flatMap(steady, (now) => write((sql) => storeBeat(sql, now, starting))),
+    availability: Effect.flatMap(steady, (now) => read((sql) => readAvailability(sql, now))),
     trouble: connection.trouble
   })
 }

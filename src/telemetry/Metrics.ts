@@ -30,6 +30,8 @@ export interface MetricsShape {
   /** Counts a use of the store that failed, by the kind of trouble. */
   readonly storeFailed: (trouble: string) => void
   readonly connectionRebuilds: MetricHook.MetricHook.Counter<number>
+  /** How long the last start took, from the start of the process where that is known, until it served. */
+  readonly recoverySeconds: MetricHook.MetricHook.Gauge<number>
   /**
    * The readers that events are streamed to. A stream adds itself when it begins and deletes itself when it ends, and
    * `/metrics` tells how many there are and how far the slowest is behind.
@@ -83,7 +85,7 @@ const memoized = <Key, Value>(make: (key: Key) => Value): ((key: Key) => Value) 
 }
 
 const make = (): MetricsShape => {
-  const { counter, histogram, snapshot } = makeFigures()
+  const { counter, gauge, histogram, snapshot } = makeFigures()
   const answers = memoized((route: string) =>
     memoized((status: number) =>
       counter("sekali_http_requests_total", "Requests answered, by route and status.", {
@@ -129,6 +131,10 @@ const make = (): MetricsShape => {
     connectionRebuilds: counter(
       "sekali_store_connection_rebuilds_total",
       "Connections to the database that had to be opened anew."
+    ),
+    recoverySeconds: gauge(
+      "sekali_recovery_seconds",
+      "How long the last start took, until the service served."
     ),
     subscribers: new Set(),
     snapshot

@@ -33,6 +33,17 @@ export interface Stats {
   readonly duplicate_dropped: number
   readonly conflicts: number
   readonly queue: { readonly events: number; readonly bytes: number }
+  readonly availability: {
+    readonly last_24_hours: AvailabilityWindow
+    readonly last_30_days: AvailabilityWindow
+    readonly recovery_seconds: number
+  }
+}
+
+/** For how much of a time the service could store events. */
+export interface AvailabilityWindow {
+  readonly share: number
+  readonly downtime_seconds: number
 }
 
 /** An error's answer. */
