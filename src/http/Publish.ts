@@ -8,6 +8,7 @@ import { Settings, type SettingsShape } from "../Config.ts"
 import { WaitedTooLong } from "../domain/Errors.ts"
 import type { Outcome } from "../domain/Event.ts"
 import { Intake } from "../pipeline/Intake.ts"
+import { within } from "../telemetry/Spans.ts"
 import { attemptHeader } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
 import { readBody } from "./Body.ts"
@@ -51,9 +52,11 @@ export const publish = (request: HttpServerRequest.HttpServerRequest) =>
     const intake = yield* Intake
     const attempts = yield* Attempts
     attempts.note(request.headers[attemptHeader])
-    const { type, bytes, room } = yield* readBody(request, intake, settings)
+    const { type, bytes, room } = yield* within("Body.readBody")(readBody(request, intake, settings))
     const receivedAt = yield* Clock.currentTimeNanos
-    const events = yield* decodeBody(bytes, type, settings)
+    const events = yield* within("Decoding.decodeBody")(
+      Effect.suspend(() => decodeBody(bytes, type, settings))
+    )
     const pending = yield* room.offer(events, receivedAt)
     const outcomes = yield* Effect.timeoutFail(Deferred.await(pending), {
       duration: patience(settings),

@@ -13,6 +13,7 @@ import {
 import { Effect, Either, Option, ParseResult, Schema } from "effect"
 import { type CallError, type Fault, InvalidInput, MethodNotAllowed, NotFound } from "../domain/Errors.ts"
 import { faultsOf } from "../domain/Faults.ts"
+import { within } from "../telemetry/Spans.ts"
 import { Api } from "./Api.ts"
 import { pagePath } from "./Pages.ts"
 
@@ -137,6 +138,7 @@ interface Given {
 /** The calls that an endpoint's handler is given, or what is wrong with a request. */
 interface Served {
   readonly name: Endpoints["name"]
+  readonly spanName: string
   readonly method: string
   readonly path: string
   readonly decode: (given: Given) => Either.Either<Call<Endpoints["name"]>, InvalidInput>
@@ -146,7 +148,10 @@ const served = ((): ReadonlyArray<Served> => {
   const all: Array<Served> = []
   HttpApi.reflect(Api, {
     onGroup: () => {},
-    onEndpoint: ({ endpoint: { name, method, path, pathSchema, urlParamsSchema, headersSchema } }) => {
+    onEndpoint: ({
+      group: { identifier },
+      endpoint: { name, method, path, pathSchema, urlParamsSchema, headersSchema }
+    }) => {
       const decodePath = decoder(pathSchema)
       const decodeQuery = decoder(urlParamsSchema)
       // Headers that the contract does not name are for others than the handler.
@@ -162,7 +167,8 @@ const served = ((): ReadonlyArray<Served> => {
           })
         )
       }
-      all.push({ name: name as Served["name"], method, path, decode })
+      const spanName = `${identifier.charAt(0).toUpperCase()}${identifier.slice(1)}.${name}`
+      all.push({ name: name as Served["name"], spanName, method, path, decode })
     }
   })
   return all
@@ -196,9 +202,10 @@ export const route = <Made extends Handlers<Endpoints["name"], unknown>>(
     place.methods.set(method, answer)
     if (method === "GET") place.methods.set("HEAD", answer)
   }
-  for (const { name, method, path, decode } of served) {
+  for (const { name, spanName, method, path, decode } of served) {
     const handle = handlers[name] as (call: Call<Endpoints["name"]>) => App<R>
-    put(path, method, (given) => Effect.map(Effect.flatMap(decode(given), handle), jsonAnswer))
+    const span = within(spanName)
+    put(path, method, (given) => span(Effect.map(Effect.flatMap(decode(given), handle), jsonAnswer)))
   }
   for (const { path, app } of pages) {
     put(path, "GET", ({ query }) => {

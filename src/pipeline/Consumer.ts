@@ -24,13 +24,15 @@ import {
   FiberRef,
   Layer,
   LogLevel,
-  Option
+  Option,
+  type Tracer
 } from "effect"
 import { Settings } from "../Config.ts"
 import { type StoreError, StoreUnavailable } from "../domain/Errors.ts"
 import type { Event, Outcome } from "../domain/Event.ts"
 import { EventStore } from "../store/EventStore.ts"
 import { Metrics, secondsBetween } from "../telemetry/Metrics.ts"
+import { serving, within } from "../telemetry/Spans.ts"
 import { Feed } from "./Feed.ts"
 import { beating } from "./Heartbeat.ts"
 import { Intake, type Submission } from "./Intake.ts"
@@ -100,7 +102,7 @@ const run = Effect.gen(function* () {
     Effect.gen(function* () {
       const events = Chunk.toReadonlyArray(submissions).flatMap((submission) => submission.events)
       const startedAt = yield* Clock.currentTimeNanos
-      const result = yield* Effect.exit(store.append(events))
+      const result = yield* Effect.exit(within("EventStore.append")(store.append(events)))
       yield* intake.settle(submissions)
       if (Exit.isSuccess(result)) {
         measure(submissions, events.length, startedAt, yield* Clock.currentTimeNanos)
@@ -122,7 +124,7 @@ const run = Effect.gen(function* () {
       yield* fail(submissions, error)
       if (failures === 0) yield* logTrouble(error)
       return false
-    }).pipe(Effect.uninterruptible)
+    }).pipe(serving("Consumer.commit", spansOf(submissions)), Effect.uninterruptible)
   while (true) {
     // While the store fails: first the pause, unless there is no time left for it, then one submission, or none.
     if (failures > 0 && !(yield* intake.closed)) yield* Effect.sleep(pause(failures - 1))
@@ -131,6 +133,12 @@ const run = Effect.gen(function* () {
     failures = (yield* commit(taken.value)) ? 0 : failures + 1
   }
 })
+
+const spansOf = (submissions: Chunk.Chunk<Submission>): ReadonlyArray<Tracer.AnySpan> => {
+  const spans: Array<Tracer.AnySpan> = []
+  for (const { span } of submissions) if (span !== undefined) spans.push(span)
+  return spans
+}
 
 const fail = (submissions: Iterable<Submission>, error: StoreError) =>
   Effect.sync(() => {

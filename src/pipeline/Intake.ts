@@ -18,11 +18,13 @@ import {
   Layer,
   Option,
   Queue,
-  type Scope
+  type Scope,
+  type Tracer
 } from "effect"
 import { Settings } from "../Config.ts"
 import { Draining, Overloaded, type StoreError } from "../domain/Errors.ts"
 import type { Event, Outcome } from "../domain/Event.ts"
+import { currentSpan } from "../telemetry/Spans.ts"
 
 /** What came of a submission. */
 export type Outcomes = Exit.Exit<ReadonlyArray<Outcome>, StoreError>
@@ -36,6 +38,8 @@ export interface Submission {
   readonly bytes: number
   /** When the whole request had arrived, by the monotonic clock. */
   readonly receivedAt: bigint
+  /** The span of the request, if it is traced. */
+  readonly span: Tracer.AnySpan | undefined
 }
 
 /** A request's hold on the bytes of its body. */
@@ -58,7 +62,8 @@ export interface Hold {
   readonly offer: (
     events: ReadonlyArray<Event>,
     receivedAt: bigint,
-    settled: Submission["settled"]
+    settled: Submission["settled"],
+    span?: Submission["span"]
   ) => Either.Either<void, Overloaded | Draining>
   /** Gives the room back, unless it was handed over with an offer. Called once. */
   readonly release: () => void
@@ -126,12 +131,12 @@ const make = Effect.gen(function* () {
       held += more
       return Either.void
     }
-    const offer: Hold["offer"] = (offer, receivedAt, settled) => {
+    const offer: Hold["offer"] = (offer, receivedAt, settled, span) => {
       if (closed) return Either.left(new Draining())
       if (events + offer.length > queueEventsMax) return Either.left(new Overloaded({ bound: "events" }))
       events += offer.length
       offered = true
-      const submission: Submission = { events: offer, settled, bytes: held, receivedAt }
+      const submission: Submission = { events: offer, settled, bytes: held, receivedAt, span }
       unsettled.add(submission)
       queue.unsafeOffer(submission)
       return Either.void
@@ -152,12 +157,10 @@ const make = Effect.gen(function* () {
       ({ grow, offer }): Room => ({
         grow: (more) => Effect.suspend(() => grow(more)),
         offer: (events, receivedAt) =>
-          Effect.suspend(() => {
+          Effect.flatMap(currentSpan, (span) => {
             const outcomes = Deferred.unsafeMake<ReadonlyArray<Outcome>, StoreError>(FiberId.none)
-            return Either.map(
-              offer(events, receivedAt, (exit) => Deferred.unsafeDone(outcomes, exit)),
-              () => outcomes
-            )
+            const settled = (exit: Outcomes) => Deferred.unsafeDone(outcomes, exit)
+            return Either.map(offer(events, receivedAt, settled, span), () => outcomes)
           })
       })
     )
