@@ -194,12 +194,17 @@ describe("GET /stats", () => {
       const { text } = await get(server, "/stats")
       const { uptime } = await stats(server)
       expect(uptime).toBeGreaterThanOrEqual(0)
-      expect(text.replace(/"uptime":[\d.]+/, '"uptime":0').replace(/[0-9a-f]{16}/, "<id>")).toBe(
+      const told = text
+        .replace(/"(uptime|recovery_seconds)":[\d.e-]+/g, '"$1":0')
+        .replace(/[0-9a-f]{16}/, "<id>")
+      expect(told).toBe(
         '{"received":0,"unique_processed":0,"duplicate_dropped":0,"conflicts":0,"topics":[],"topics_total":0,' +
           '"last_offset":0,"store_id":"<id>","epoch":1,"uptime":0,"duplicate_rate":0,' +
           '"queue":{"events":0,"events_max":65536,"bytes":0,"bytes_max":67108864},' +
           '"publishes":{"attempts":0,"retries":0},' +
-          '"sequences":{"sources":0,"gaps_open":0,"declared_missing":0,"missing":0,"late":0,"sequence_reused":0}}'
+          '"sequences":{"sources":0,"gaps_open":0,"declared_missing":0,"missing":0,"late":0,"sequence_reused":0},' +
+          '"availability":{"last_24_hours":{"share":1,"downtime_seconds":0},' +
+          '"last_30_days":{"share":1,"downtime_seconds":0},"recovery_seconds":0}}'
       )
     })
   })
@@ -247,7 +252,8 @@ describe("GET /stats", () => {
       })
       await withServer({ folder }, async (server) => {
         const after = await stats(server)
-        const perProcess = { uptime: 0, publishes: { attempts: 0, retries: 0 } }
+        const { availability } = after
+        const perProcess = { uptime: 0, publishes: { attempts: 0, retries: 0 }, availability }
         expect({ ...after, uptime: 0 }).toEqual({ ...before, ...perProcess })
         expect((await get(server, "/events")).text).toBe(events.text)
         const { results } = await publish(server, [event("2"), event("3")])
