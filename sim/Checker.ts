@@ -15,6 +15,7 @@ import { checkDurable } from "./check/Durable.ts"
 import { evidenceOf } from "./check/Evidence.ts"
 import { type Query, readHoldings } from "./check/Holdings.ts"
 import { checkListings } from "./check/Listings.ts"
+import { checkMetrics } from "./check/Metrics.ts"
 import { checkOnce } from "./check/Once.ts"
 import { checkOrder } from "./check/Order.ts"
 import { checkOutcomes, checkStatuses } from "./check/Outcomes.ts"
@@ -53,6 +54,7 @@ export const check = (
   checkSent(holdings, evidence, report)
   checkBooks(calls, holdings, evidence, report)
   checkStats(history, calls, holdings, evidence, options, report)
+  checkMetrics(calls, holdings, evidence, report)
   checkListings(calls, holdings, evidence, report)
   checkOrder(calls, holdings, evidence, report)
   checkPages(history, calls, holdings, evidence, report)

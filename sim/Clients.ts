@@ -206,6 +206,7 @@ export const observer = (
   })
   const asking = {
     stats: get("/stats", { type: "stats" }),
+    metrics: get("/metrics", { type: "metrics" }),
     topics: get("/topics?limit=2", { type: "topics", limit: 2 }),
     conflicts: get("/conflicts?limit=2", { type: "conflicts", limit: 2 }),
     newest: get("/events?limit=3&order=desc", { type: "page", parameters: { limit: 3, order: "desc" } }),

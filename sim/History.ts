@@ -51,6 +51,7 @@ export type Operation =
     }
   | { readonly type: "lookup"; readonly topic: string; readonly event_id: string }
   | { readonly type: "stats" }
+  | { readonly type: "metrics" }
   | { readonly type: "topics"; readonly limit?: number | undefined; readonly after?: string | undefined }
   | { readonly type: "conflicts"; readonly limit?: number | undefined; readonly after?: number | undefined }
 

@@ -46,7 +46,7 @@ export interface PlannedReader {
 
 /** Asks this and that at any moment. */
 export interface PlannedObserver {
-  readonly calls: ReadonlyArray<"stats" | "topics" | "conflicts" | "lookup" | "newest" | "lines">
+  readonly calls: ReadonlyArray<"stats" | "metrics" | "topics" | "conflicts" | "lookup" | "newest" | "lines">
   readonly pauseMillis: number
   /** How long it waits for an answer before it goes away. */
   readonly patienceMillis: number
@@ -305,10 +305,13 @@ const plainPlan: fc.Arbitrary<Plan> = fc
     readers: fc.array(reader, { maxLength: 2 }),
     observers: fc.array(
       fc.record({
-        calls: fc.array(fc.constantFrom("stats", "topics", "conflicts", "lookup", "newest", "lines"), {
-          minLength: 1,
-          maxLength: 10
-        }),
+        calls: fc.array(
+          fc.constantFrom("stats", "metrics", "topics", "conflicts", "lookup", "newest", "lines"),
+          {
+            minLength: 1,
+            maxLength: 10
+          }
+        ),
         pauseMillis: fc.constantFrom(1, 5, 20, 100, 400),
         patienceMillis: patience
       }),

@@ -131,7 +131,11 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         "  const { read, write } = connection\n",
         "  const { read, write } = connection\n  let received = 0\n"
       ),
-      change(store, "          received: books.received,", "          received,"),
+      change(
+        store,
+        "    books: read(readBooks),",
+        "    books: Effect.map(read(readBooks), (books) => ({ ...books, received })),"
+      ),
       change(
         store,
         storeAppend,
@@ -312,8 +316,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         store,
-        "{ events, scannedTo: full.offset, end: false }",
-        "{ events, scannedTo: last, end: false }"
+        "\n      : { events, scannedTo: full.offset, end: false }",
+        "\n      : { events, scannedTo: last, end: false }"
       )
     ],
     showsInCalm: true
@@ -515,14 +519,14 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       change(
         store,
         `    const declared = yield* moveSeries(sql, sequenced, books.last_offset, steadyNow, gapsMax)
-    return { outcomes, declared }`,
-        "    return { outcomes, sequenced, before: books.last_offset, gapsMax }"
+    return { outcomes, declared, duplicateAges }`,
+        "    return { outcomes, duplicateAges, sequenced, before: books.last_offset, gapsMax }"
       ),
       change(
         store,
         storeAppend,
-        `Effect.flatMap(${storeAppend}, ({ outcomes, sequenced, before, gapsMax }) =>
-          Effect.map(write((sql) => moveSeries(sql, sequenced, before, steadyNow, gapsMax)), (declared) => ({ outcomes, declared })))`
+        `Effect.flatMap(${storeAppend}, ({ outcomes, duplicateAges, sequenced, before, gapsMax }) =>
+          Effect.map(write((sql) => moveSeries(sql, sequenced, before, steadyNow, gapsMax)), (declared) => ({ outcomes, duplicateAges, declared })))`
       )
     ]
   },

@@ -41,6 +41,7 @@ export const sometimes: ReadonlyArray<string> = [
   "network: answerDiesWithServer",
   "network: cut off",
   "observer: stats told 200",
+  "observer: metrics told 200",
   "observer: topics told 200",
   "observer: conflicts told 200",
   "observer: newest told 200",

@@ -69,6 +69,15 @@ export interface StatsAnswer {
   }
 }
 
+/** What /metrics says of events. */
+export interface MetricsAnswer {
+  readonly events: ReadonlyArray<{
+    readonly topic: string
+    readonly outcome: "stored" | "duplicate" | "conflict"
+    readonly count: number
+  }>
+}
+
 export interface TopicBook {
   readonly topic: string
   readonly events: number
@@ -195,6 +204,20 @@ export const readStats = (body: string): StatsAnswer => {
       bytesMax: number(queue, "bytes_max")
     }
   }
+}
+
+/** Reads Prometheus' text: of the metrics only the one that counts events. */
+export const readMetrics = (body: string): MetricsAnswer => {
+  const sample =
+    /^sekali_events_received_total\{topic="([a-z0-9_.()-]+)",outcome="(stored|duplicate|conflict)"\} (\d+)$/
+  const lines = body.split("\n").filter((line) => line.startsWith("sekali_events_received_total{"))
+  if (lines.length === 0) throw new Misshapen("it counts no events")
+  const events = lines.map((line) => {
+    const [, topic, outcome, count] = sample.exec(line) ?? []
+    if (topic === undefined) throw new Misshapen(`it counts events by ${brief(line)}`)
+    return { topic, outcome: outcome as "stored" | "duplicate" | "conflict", count: Number(count) }
+  })
+  return { events }
 }
 
 export const readTopics = (body: string): Listing<TopicBook, string> => {

@@ -8,12 +8,14 @@ import {
   type ConflictedKey,
   type KnownAnswer,
   type Listing,
+  type MetricsAnswer,
   Misshapen,
   type PageAnswer,
   type PublishAnswer,
   problemType,
   readConflicts,
   readKnown,
+  readMetrics,
   readPage,
   readPublish,
   readStats,
@@ -94,6 +96,7 @@ export interface Calls {
   /** The answer is nothing where there was no such event. */
   readonly lookups: ReadonlyArray<Answered<KnownAnswer | undefined, "lookup">>
   readonly stats: ReadonlyArray<Answered<StatsAnswer, "stats">>
+  readonly metrics: ReadonlyArray<Answered<MetricsAnswer, "metrics">>
   readonly topics: ReadonlyArray<Answered<Listing<TopicBook, string>, "topics">>
   readonly conflicts: ReadonlyArray<Answered<Listing<ConflictedKey, number>, "conflicts">>
 }
@@ -108,6 +111,7 @@ export const callsOf = (history: ReadonlyArray<Entry>, report: Report): Calls =>
   const pages: Array<Page> = []
   const lookups: Array<Answered<KnownAnswer | undefined, "lookup">> = []
   const stats: Array<Answered<StatsAnswer, "stats">> = []
+  const metrics: Array<Answered<MetricsAnswer, "metrics">> = []
   const topics: Array<Answered<Listing<TopicBook, string>, "topics">> = []
   const conflicts: Array<Answered<Listing<ConflictedKey, number>, "conflicts">> = []
   const published = new Map<Call, PublishAnswer>()
@@ -132,6 +136,9 @@ export const callsOf = (history: ReadonlyArray<Entry>, report: Report): Calls =>
         break
       case "stats":
         stats.push({ call, operation, answer: readStats(body) })
+        break
+      case "metrics":
+        metrics.push({ call, operation, answer: readMetrics(body) })
         break
       case "topics":
         topics.push({ call, operation, answer: readTopics(body) })
@@ -172,7 +179,7 @@ export const callsOf = (history: ReadonlyArray<Entry>, report: Report): Calls =>
       }
     ]
   })
-  return { all, publishes, pages, lookups, stats, topics, conflicts }
+  return { all, publishes, pages, lookups, stats, metrics, topics, conflicts }
 }
 
 /** A call, for people. */
@@ -192,6 +199,7 @@ const answerGuarantee: Readonly<Record<Operation["type"], Guarantee>> = {
   subscribe: "G5",
   lookup: "G5",
   stats: "G4",
+  metrics: "G4",
   topics: "G4",
   conflicts: "G4"
 }

@@ -95,7 +95,7 @@ const finally_ = (books: Books): Pick<StatsAnswer, (typeof counters)[number]> =>
 })
 
 /** What had been told of, or delivered, at any moment. */
-const knownCounts = ({ publishes }: Calls, holdings: Holdings, evidence: Evidence) => {
+export const knownCounts = ({ publishes }: Calls, holdings: Holdings, evidence: Evidence) => {
   const rising = (steps: Array<readonly [at: number, more: number]>): Rising => {
     steps.sort(([left], [right]) => left - right)
     const result = new Rising()

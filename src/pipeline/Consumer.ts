@@ -32,7 +32,7 @@ import { type StoreError, StoreUnavailable } from "../domain/Errors.ts"
 import type { Event, Outcome } from "../domain/Event.ts"
 import { EventStore } from "../store/EventStore.ts"
 import { Metrics, secondsBetween } from "../telemetry/Metrics.ts"
-import { serving, within } from "../telemetry/Spans.ts"
+import { serving } from "../telemetry/Spans.ts"
 import { Feed } from "./Feed.ts"
 import { beating } from "./Heartbeat.ts"
 import { Intake, type Submission } from "./Intake.ts"
@@ -102,7 +102,7 @@ const run = Effect.gen(function* () {
     Effect.gen(function* () {
       const events = Chunk.toReadonlyArray(submissions).flatMap((submission) => submission.events)
       const startedAt = yield* Clock.currentTimeNanos
-      const result = yield* Effect.exit(within("EventStore.append")(store.append(events)))
+      const result = yield* Effect.exit(store.append(events))
       yield* intake.settle(submissions)
       if (Exit.isSuccess(result)) {
         measure(submissions, events.length, startedAt, yield* Clock.currentTimeNanos)

@@ -13,6 +13,7 @@ import { type CursorError, CursorOutside, type StoreError, type StoreRefused } f
 import { type Event, type Outcome, type StoredEvent, sameContent } from "../domain/Event.ts"
 import { compareInstants, parseTimestamp } from "../domain/Timestamp.ts"
 import { Metrics, type MetricsShape } from "../telemetry/Metrics.ts"
+import { within } from "../telemetry/Spans.ts"
 import * as Backups from "./Backups.ts"
 import * as Connection from "./Connection.ts"
 import { Database } from "./Database.ts"
@@ -470,13 +471,11 @@ const make = (
         : Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
             const steadyNow = yield* steady
-            const { outcomes, declared, duplicateAges } = yield* write((sql) =>
-              append(sql, events, now, steadyNow)
-            )
-            for (const age of duplicateAges) duplicateAgeSeconds.update(age)
-            yield* warnOfMissing(declared)
-            return outcomes
-          }),
+            const appended = yield* write((sql) => append(sql, events, now, steadyNow))
+            for (const age of appended.duplicateAges) duplicateAgeSeconds.update(age)
+            yield* warnOfMissing(appended.declared)
+            return appended.outcomes
+          }).pipe(within("EventStore.append")),
     declareMissing: ({ secondsMax, eventsMax }) =>
       Effect.gen(function* () {
         const now = yield* steady

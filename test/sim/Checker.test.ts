@@ -115,7 +115,7 @@ const badRuns: ReadonlyArray<Bad> = [
       "UPDATE topic SET duplicates = duplicates - 1 WHERE name = 't.a'",
       "UPDATE store SET received = received - 1, duplicate_dropped = duplicate_dropped - 1"
     )(run)
-    forget(run, run.stats, run.topics, run.lateStats)
+    forget(run, run.stats, run.metrics, run.topics, run.lateStats)
   }),
   bad("G2", "a topic counts an event twice", /the topic t.b counts 2 events and has 1/, (run) => {
     sql("UPDATE topic SET events = 2 WHERE name = 't.b'")(run)
@@ -225,6 +225,7 @@ const badRuns: ReadonlyArray<Bad> = [
     forget(
       run,
       run.stats,
+      run.metrics,
       run.topics,
       run.lateStats,
       run.page2,
@@ -421,6 +422,31 @@ const badRuns: ReadonlyArray<Bad> = [
   }),
   bad("G4", "books have another shape", /its received is not a number/, (run) => {
     tell(run, run.stats, [`"received":`, `"received":"many","was":`])
+  }),
+
+  bad("G4", "the metrics have another shape", /it counts events by/, (run) => {
+    edit(run, run.metrics, (body) => body.replace(/(outcome="stored"\} )\d+/, "$1many"))
+  }),
+  bad(
+    "G4",
+    "the metrics count fewer than was told of",
+    /there are \d+ events received, when \d+ had/,
+    (run) => {
+      edit(run, run.metrics, (body) => body.replace(/(topic="t.a",outcome="stored"\} )\d+/, "$10"))
+    }
+  ),
+  bad(
+    "G4",
+    "the metrics count what nobody delivered",
+    /events received, when \d+ had been delivered/,
+    (run) => {
+      edit(run, run.metrics, (body) => body.replace(/(topic="t.a",outcome="duplicate"\} )\d+/, "$1999"))
+    }
+  ),
+  bad("G4", "the metrics count under the wrong topic", /the stored of t.b were \d+ and end at/, (run) => {
+    edit(run, run.metrics, (body) =>
+      body.replaceAll('"t.a"', '"t.c"').replaceAll('"t.b"', '"t.a"').replaceAll('"t.c"', '"t.b"')
+    )
   }),
 
   // ---------- G5 ----------

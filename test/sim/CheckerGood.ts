@@ -65,6 +65,7 @@ export const good = () => {
   const stream = model.call("c", { type: "stream", parameters: { topic: "t.a" } })
   const lookup = model.call("c", { type: "lookup", topic: "t.A", event_id: "e2" })
   const stats = model.call("c", { type: "stats" })
+  const metrics = model.call("c", { type: "metrics" })
   const topics = model.call("c", { type: "topics" })
   const conflicts = model.call("c", { type: "conflicts" })
   model.calm()
@@ -98,6 +99,7 @@ export const good = () => {
       stream,
       lookup,
       stats,
+      metrics,
       topics,
       conflicts,
       late,

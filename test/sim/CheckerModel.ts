@@ -304,6 +304,8 @@ export class Model {
         return this.readKnown(operation.topic.toLowerCase(), operation.event_id)
       case "stats":
         return ok(this.readStats())
+      case "metrics":
+        return ok(this.readMetrics())
       case "topics": {
         const after = operation.after ?? ""
         const topics = this.all<Values>(
@@ -385,6 +387,21 @@ export class Model {
     }
     const body = `${eventJson(row).slice(0, -1)},${JSON.stringify(further).slice(1)}`
     return { status: 200, headers: {}, body }
+  }
+
+  private readMetrics(): string {
+    const outcomes = this.all<{ topic: string; outcome: string; count: number }>(`
+      SELECT name AS topic, outcome, count FROM (
+        SELECT id, name, 'stored' AS outcome, events AS count FROM topic
+        UNION ALL SELECT id, name, 'duplicate', duplicates - conflicts FROM topic
+        UNION ALL SELECT id, name, 'conflict', conflicts FROM topic
+        UNION ALL SELECT 1000000, '(other)', 'stored', 0
+      ) ORDER BY id, outcome`)
+    const lines = outcomes.map(
+      ({ topic, outcome, count }) =>
+        `sekali_events_received_total{topic="${topic}",outcome="${outcome}"} ${count}\n`
+    )
+    return `# TYPE sekali_events_received_total counter\n${lines.join("")}sekali_ready 1\n`
   }
 
   private readStats(): string {

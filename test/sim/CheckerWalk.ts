@@ -42,6 +42,7 @@ const anyRead: fc.Arbitrary<Operation> = fc.oneof(
     event_id: fc.constantFrom(...ids)
   }),
   fc.constant({ type: "stats" as const }),
+  fc.constant({ type: "metrics" as const }),
   fc.record({ type: fc.constant("topics" as const), limit: fc.constantFrom(1, 2) }),
   fc.record({ type: fc.constant("conflicts" as const), limit: fc.constantFrom(1, 5) })
 )
