@@ -58,6 +58,10 @@ export class Aggregator {
   private outagesLeft: number
   /** Called as an answer with a 2xx leaves the server. */
   private succeeded: (isReading: boolean) => void = () => undefined
+  /** The server of each publish that is under way. */
+  private readonly publishing = new Map<string, string>()
+  /** Called as one more publish has reached a server, with how many are under way there. */
+  private crowded: (publishes: number) => void = () => undefined
   private startsBeforeCalm = Number.POSITIVE_INFINITY
   /** Whether so much time has passed at the end that no gap in a sequence may be open. */
   hasWaitedForGaps = false
@@ -81,10 +85,14 @@ export class Aggregator {
 
   delivered(call: string, server: string): void {
     this.record({ kind: "delivered", at: this.world.time.now, call, server })
+    if (!call.includes("publisher-")) return
+    this.publishing.set(call, server)
+    this.crowded([...this.publishing.values()].filter((name) => name === server).length)
   }
 
   answered(call: string, server: string, status: number): void {
     this.record({ kind: "answered", at: this.world.time.now, call, server })
+    this.publishing.delete(call)
     if (status < 300) this.succeeded(!call.includes("publisher-"))
   }
 
@@ -213,7 +221,7 @@ export class Aggregator {
       else supervisor.crash(kind)
       struck()
     }
-    if (kind === "stop" || within === "a step" || !process.sim.alive) {
+    if ((kind === "stop" && within !== "a crowd") || within === "a step" || !process.sim.alive) {
       crash()
       return
     }
@@ -226,17 +234,22 @@ export class Aggregator {
         over = true
         process.mount.deathIn = undefined
         this.succeeded = () => undefined
+        this.crowded = () => undefined
         strike(...told)
       }
     world.time.after(outageMillisMax * 1000, this, once(crash))
-    if (within === "an answer" || within === "a reading") {
+    if (within === "a crowd") {
+      this.crowded = (publishes) => {
+        if (publishes > 1) world.time.after(0, this, once(crash))
+      }
+    } else if (within === "an answer" || within === "a reading") {
       let left = count
       this.succeeded = (isReading) => {
         if ((within === "a reading" && !isReading) || --left > 0) return
         world.counters.count("process: crashed as it answered")
         world.time.after(0, this, once(crash))
       }
-    } else {
+    } else if (kind !== "stop") {
       const kinds = within === "a sync" ? (["sync"] as const) : undefined
       const happened = once(({ file }: Operation) => {
         // In the middle of a commit, or of the checkpoint that follows one.

@@ -68,9 +68,10 @@ export interface PlannedOutage {
   readonly afterMillis: number
   /**
    * What it falls into after that time: the next step; or the n-th change to the disk or sync, in its middle; or the
-   * moment in which the n-th good answer leaves, to anyone or to who reads. A stop falls between two steps.
+   * moment in which the n-th good answer leaves, to anyone or to who reads; or the moment in which publishes crowd. A
+   * stop falls into such a crowd, or between two steps.
    */
-  readonly within: "a step" | "a change" | "a sync" | "an answer" | "a reading"
+  readonly within: "a step" | "a change" | "a sync" | "an answer" | "a reading" | "a crowd"
   /** The n of that. */
   readonly count: number
   readonly downMillis: number
@@ -219,9 +220,16 @@ const limits: fc.Arbitrary<PlannedLimits> = fc.record({
 
 const outage: fc.Arbitrary<ReadonlyArray<PlannedOutage>> = fc
   .record({
-    kind: fc.constantFrom("kill" as const, "power cut" as const, "power cut" as const, "stop" as const),
+    kind: fc.constantFrom("kill" as const, "power cut" as const, "stop" as const, "stop" as const),
     afterMillis: fc.constantFrom(5, 20, 60, 150, 400),
-    within: fc.constantFrom("a step" as const, "a change" as const, "a sync" as const, "an answer" as const),
+    within: fc.constantFrom(
+      "a step" as const,
+      "a change" as const,
+      "a sync" as const,
+      "an answer" as const,
+      "a crowd" as const,
+      "a crowd" as const
+    ),
     count: fc.constantFrom(1, 2, 3, 5, 8, 13, 21),
     downMillis: fc.constantFrom(1, 20, 400)
   })
@@ -324,7 +332,7 @@ const plainPlan: fc.Arbitrary<Plan> = fc
     outages: fc.array(fc.oneof(outage, killThenCut), {
       maxLength: 2
     }),
-    lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "none", "none"),
+    lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "stop", "none", "none"),
     limits,
     exchange: fc.oneof(
       { weight: 38, arbitrary: noPeers },
