@@ -88,6 +88,30 @@ const dispatch = (answering: Answering, request: IncomingMessage, response: Serv
   } else carry(call, request, response)
 }
 
+// Of the requests on a connection only the one that is being answered is told by Node when the connection closes. Those
+// behind it are told here: what they hold would otherwise never be given back.
+const closeWithConnection = (server: Server) => {
+  const unanswered = new WeakMap<Socket, Map<ServerResponse, () => void>>()
+  server.on("connection", (socket: Socket) => {
+    const responses = new Map<ServerResponse, () => void>()
+    unanswered.set(socket, responses)
+    socket.once("close", () => {
+      for (const [response, close] of [...responses]) if (response.socket === null) close()
+    })
+  })
+  server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
+    const responses = unanswered.get(socket)
+    // Up to here nobody but Node listens; at an answer's end it takes from it the connection, which this one never had.
+    const nodes = response.listeners("finish") as Array<() => void>
+    responses?.set(response, () => {
+      for (const listener of nodes) response.off("finish", listener)
+      response.destroy()
+      response.emit("close")
+    })
+    response.once("close", () => responses?.delete(response))
+  })
+}
+
 const makeServer = (answering: Answering) =>
   Effect.map(Settings, (settings): Server => {
     const { headersSecondsMax, requestSecondsMax, requestBytesMax, publishSecondsMax } = settings
@@ -103,6 +127,7 @@ const makeServer = (answering: Answering) =>
     const stalledMilliseconds = Math.max(stalledSecondsMax, ...waits) * 1000
     server.setTimeout(stalledMilliseconds)
     server.on("clientError", refuseUnparsed)
+    closeWithConnection(server)
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {
       // While an answer is being made nothing moves; how long that may take is for the service to say.
       response.on("timeout", (socket: Socket) => {

@@ -5,6 +5,7 @@
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import { type RunningServer, until, withServer } from "../support/server.ts"
+import { type Subscriber, subscribe } from "../support/subscriber.ts"
 import { event, get, post, publish, publishHead, type RawClient, raw, stats } from "./client.ts"
 
 const seconds = { headersSecondsMax: 0.4, requestSecondsMax: 0.8 }
@@ -91,6 +92,35 @@ describe("a client that goes away", () => {
         await until(async () => (await stats(server)).queue.bytes === 0)
       }
       expect(await stats(server)).toMatchObject({ received: 0, queue: { events: 0, bytes: 0 } })
+    })
+  })
+
+  it("leaves nothing behind of a request that was waiting for the answer to the one before it", async () => {
+    await withServer({ settings: { subscribersMax: 2 } }, async (server) => {
+      const stream = "GET /events/stream HTTP/1.1\r\nhost: a\r\n\r\n"
+      const publisher = await raw(server)
+      publisher.write(`${stream}${publishHead("content-length: 60000")}[`)
+      await until(async () => (await stats(server)).queue.bytes === 60_000)
+      publisher.destroy()
+      await until(async () => (await stats(server)).queue.bytes === 0)
+
+      const statusOfAnother = async () => {
+        const another = await subscribe(server)
+        another.leave()
+        return another.status
+      }
+      const reader = await raw(server)
+      reader.write(stream + stream)
+      await until(async () => (await statusOfAnother()) === 503)
+      reader.destroy()
+      // Both places are free again.
+      let one: Subscriber | undefined
+      await until(async () => {
+        one = await subscribe(server)
+        return one.status === 200
+      })
+      await until(async () => (await statusOfAnother()) === 200)
+      one?.leave()
     })
   })
 
