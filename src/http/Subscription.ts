@@ -12,6 +12,7 @@ import { ReadingLimits, Settings } from "../Config.ts"
 import type { StoredEvent } from "../domain/Event.ts"
 import { Feed } from "../pipeline/Feed.ts"
 import { EventStore, type Filter } from "../store/EventStore.ts"
+import { Metrics, type Subscriber } from "../telemetry/Metrics.ts"
 import { type SubscriptionParameters, streamContentType } from "./Api.ts"
 import { eventJson } from "./Events.ts"
 import { problemMembers } from "./Problems.ts"
@@ -53,6 +54,15 @@ const joined = (frames: ReadonlyArray<Uint8Array>): Uint8Array => {
 
 const heartbeat = (cursor: number): Uint8Array => encoder.encode(`: heartbeat\nid: ${cursor}\n\n`)
 
+// Among the subscribers that the metrics tell of, for the life of the scope.
+const listed = (subscriber: Subscriber) =>
+  Effect.flatMap(Metrics, ({ subscribers }) =>
+    Effect.acquireRelease(
+      Effect.sync(() => subscribers.add(subscriber)),
+      () => Effect.sync(() => subscribers.delete(subscriber))
+    )
+  )
+
 /**
  * Events behind a cursor, or from now on where none is given, for as long as the subscriber stays. A cursor that cannot
  * be followed is refused before the answer begins.
@@ -78,6 +88,10 @@ export const subscription = (
     const heartbeatNanos = BigInt(Math.round(heartbeatSeconds * 1e9))
     const windowBytesMax = Math.min(limits.windowBytesMax, limits.streamBytesMax)
     let sentAt = yield* Clock.currentTimeNanos
+    let deliveredTo = start
+    // Who waits at the feed has been told of everything there is.
+    let isWaiting = false
+    yield* listed({ deliveredTo: () => (isWaiting ? Number.POSITIVE_INFINITY : deliveredTo) })
 
     const read = (after: number) =>
       room.build(
@@ -90,7 +104,10 @@ export const subscription = (
     const step = (cursor: number) =>
       Effect.gen(function* () {
         lease(0)
+        deliveredTo = cursor
+        isWaiting = true
         const found = yield* next(cursor)
+        isWaiting = false
         switch (found._tag) {
           case "Closed":
             return undefined

@@ -4,6 +4,7 @@
 import { describe, expect, it } from "vitest"
 import { missingTools, promtool, withPrometheus } from "../support/prometheus.ts"
 import { type RunningServer, until, withServer } from "../support/server.ts"
+import { subscribe } from "../support/subscriber.ts"
 import { event, get, post, publish, stats } from "./client.ts"
 
 /** The samples of an answer, by name and labels as they stand there. */
@@ -143,12 +144,32 @@ describe("GET /metrics", () => {
       const answers = [post(server, body), post(server, body)]
       await until(() => server.database.held > 0)
       const asked = samples(server)
-      await new Promise((resolve) => setTimeout(resolve, 50))
+      // Who is answered later was asked later: by then the figures of the queue have been read.
+      for (let n = 0; n < 5; n++) await get(server, "/health/live")
       server.database.release()
       expect((await asked).get("sekali_queue_events")).toBeGreaterThanOrEqual(1)
       expect((await asked).get("sekali_processing_lag_seconds")).toBeGreaterThan(0)
       await Promise.all(answers)
       expect((await samples(server)).get("sekali_queue_events")).toBe(0)
+    })
+  })
+
+  it("tells how many subscribers there are, and how far the slowest is behind", async () => {
+    await withServer({}, async (server) => {
+      let seen = 0
+      const [reading, resting] = [await subscribe(server), await subscribe(server)]
+      resting.pause()
+      await until(async () => {
+        const large = Array.from({ length: 100 }, () => event(`${seen++}`, { payload: "x".repeat(10_000) }))
+        await publish(server, large)
+        return ((await samples(server)).get("sekali_stream_lag_offsets") ?? 0) > 0
+      })
+      await until(() => reading.events().length === seen)
+      expect((await samples(server)).get("sekali_stream_subscribers")).toBe(2)
+      resting.leave()
+      await until(async () => (await samples(server)).get("sekali_stream_subscribers") === 1)
+      expect((await samples(server)).get("sekali_stream_lag_offsets")).toBe(0)
+      reading.leave()
     })
   })
 
