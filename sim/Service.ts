@@ -49,20 +49,36 @@ const countingLogger = (world: World) =>
     }
   })
 
-const database = (checkpointPages: number) =>
+// As on Node, the log is synced before SQLite sees it.
+const syncLog = ({ mount }: Process) =>
+  Effect.try({
+    try: () => {
+      const log = `${databaseFile}-wal`
+      if (mount.exists(log)) mount.open(log, { create: false, syncsEntry: false }).sync()
+    },
+    catch: (cause) =>
+      new SqlError({ cause: { code: "SQLITE_IOERR_FSYNC", cause }, message: "the log cannot be synced" })
+  })
+
+const database = (process: Process, checkpointPages: number) =>
   Layer.succeed(Database, {
     name: databaseFile,
-    connect: SqliteClient.make({ filename: databaseFile, disableWAL: true }).pipe(
-      Effect.catchAllDefect((cause) => new SqlError({ cause, message: "the database cannot be opened" })),
-      // SQLite checkpoints by itself after so many pages of log; by default a run would not come so far.
-      Effect.tap((sql) => sql.unsafe(`PRAGMA wal_autocheckpoint = ${checkpointPages}`)),
-      Effect.provide(Reactivity.layer)
+    connect: Effect.zipRight(
+      syncLog(process),
+      SqliteClient.make({ filename: databaseFile, disableWAL: true }).pipe(
+        Effect.catchAllDefect((cause) => new SqlError({ cause, message: "the database cannot be opened" })),
+        // SQLite checkpoints by itself after so many pages of log; by default a run would not come so far.
+        Effect.tap((sql) => sql.unsafe(`PRAGMA wal_autocheckpoint = ${checkpointPages}`)),
+        Effect.provide(Reactivity.layer)
+      )
     )
   })
 
 const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) =>
   run.pipe(
-    Effect.provide(Layer.merge(world.layerHttpServer(process, address), database(limits.checkpointPages))),
+    Effect.provide(
+      Layer.merge(world.layerHttpServer(process, address), database(process, limits.checkpointPages))
+    ),
     Effect.provideService(Settings, {
       ...defaults,
       queueEventsMax: limits.queueEventsMax,

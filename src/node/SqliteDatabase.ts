@@ -2,7 +2,7 @@
  * The database edge on Node: one connection of better-sqlite3 to the file of the settings, whose folder is made if it
  * is not there. What the connection is made fit with (WAL, durability, locks) is the store's affair.
  */
-import { existsSync, openSync, readSync, statSync } from "node:fs"
+import { closeSync, existsSync, fsyncSync, openSync, readSync, statSync } from "node:fs"
 import { dirname } from "node:path"
 import { SqlError } from "@effect/sql/SqlError"
 import { Effect, Layer } from "effect"
@@ -31,6 +31,22 @@ const besideForeignLog = (file: string): boolean => {
   return readSync(descriptor, header, 0, header.length, 0) === header.length && header[formatAt] === 1
 }
 
+// Before SQLite sees it: what it has recovered it trusts, also when a sync of that fails.
+const syncLog = (file: string) =>
+  Effect.try({
+    try: () => {
+      const log = `${file}-wal`
+      if (!existsSync(log)) return
+      const descriptor = openSync(log, "r+")
+      try {
+        fsyncSync(descriptor)
+      } finally {
+        closeSync(descriptor)
+      }
+    },
+    catch: (cause) => new SqlError({ cause, message: "the log cannot be synced" })
+  })
+
 const bytesOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
 
 /** The database file of the settings. */
@@ -56,7 +72,7 @@ export const layer: Layer.Layer<Database, never, Settings> = Layer.effect(
     })
     return {
       name: filename,
-      connect: Effect.zipRight(prepare, connectTo(filename)),
+      connect: prepare.pipe(Effect.zipRight(syncLog(filename)), Effect.zipRight(connectTo(filename))),
       copies: copiesOf(filename),
       size: Effect.sync(() => ({ database: bytesOf(filename), log: bytesOf(`${filename}-wal`) }))
     }

@@ -35,7 +35,12 @@ export class Database extends Context.Tag("sekali/Database")<
   {
     /** Its name for people: a path, an address. */
     readonly name: string
-    /** Opens one connection, as the driver opens it by default, and closes it with the scope. */
+    /**
+     * Syncs what a process that was killed has left in the log, and opens one connection, as the driver opens it by
+     * default; it closes with the scope. Where that sync fails, nothing may be opened: the system may have thrown the
+     * log's unwritten pages away, and SQLite, which has taken them for good, would write what is there instead of them
+     * into the database.
+     */
     readonly connect: Effect.Effect<SqlClient.SqlClient, SqlError | StoreRefused, Scope.Scope>
     /** Left out where the database cannot be copied while it is in use. */
     readonly copies?: Copies
