@@ -76,8 +76,17 @@ const carry = (call: DirectCall, request: IncomingMessage, response: ServerRespo
   })
 }
 
+// A target may be a whole address (RFC 9112, section 3.2.2); whatever host it names, what is asked for is here.
+const withoutHost = (target: string): string => {
+  if (target.startsWith("/")) return target
+  const path = target.replace(/^https?:\/\/[^/?]*/i, "")
+  return path === target || path.startsWith("/") ? path : `/${path}`
+}
+
 const dispatch = (answering: Answering, request: IncomingMessage, response: ServerResponse) => {
-  const { method = "", url: target = "", headers } = request
+  const { method = "", headers } = request
+  const target = withoutHost(request.url ?? "")
+  request.url = target
   const call = answering.short?.({ method, target, headers })
   if (call === undefined)
     (answering.long ?? ((_, response) => answerOutsideOfService(response)))(request, response)

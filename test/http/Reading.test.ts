@@ -4,7 +4,7 @@
 import { describe, expect, it } from "vitest"
 import { ConflictsAnswer, KnownEventAnswer, TopicsAnswer } from "../../src/http/Api.ts"
 import { type RunningServer, withFolder, withServer } from "../support/server.ts"
-import { call, decoded, event, faults, get, problem, publish, stats } from "./client.ts"
+import { call, decoded, event, faults, get, post, problem, publish, stats } from "./client.ts"
 
 const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
 
@@ -111,6 +111,20 @@ describe("GET /events/{topic}/{event_id}", () => {
         const answer = await get(server, `/events/test.topic/${id}`)
         expect(decoded(KnownEventAnswer, answer).event_id).toBe(id)
       }
+    })
+  })
+
+  it("takes a whole address for the path in it, as a proxy may send it", async () => {
+    await withServer({}, async (server) => {
+      const body = JSON.stringify(event("1"))
+      for (const origin of ["http://a", "HTTPS://a.b:80"]) {
+        expect((await post(server, body, {}, `${origin}/publish`)).status).toBe(202)
+        expect((await post(server, body, {}, `${origin}/publish?`)).status).toBe(202)
+        expect((await get(server, `${origin}/events/test.topic/1`)).status).toBe(200)
+        problem(await get(server, origin), 404, "not-found", "/")
+        problem(await get(server, `${origin}?limit=1`), 404, "not-found", "/")
+      }
+      problem(await get(server, "//a/stats"), 404, "not-found", "//a/stats")
     })
   })
 
