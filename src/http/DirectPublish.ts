@@ -57,12 +57,12 @@ const types: Readonly<Record<string, BodyType>> = {
 }
 
 // What sort of body this is, where it is one for the short way.
-const bodyOf = ({ method, target, headers }: Head) => {
+const bodyOf = ({ method, target, headers }: Head, bytesMax: number) => {
   if (method !== "POST" || target !== path || headers["content-encoding"] !== undefined) return undefined
   const { "content-length": length, "content-type": contentType = "application/json" } = headers
   const type = typeof contentType === "string" ? types[contentType] : undefined
   const bytes = typeof length === "string" && /^\d{1,6}$/.test(length) ? Number(length) : Number.NaN
-  return type !== undefined && bytes <= smallBodyBytes ? { type, bytes } : undefined
+  return type !== undefined && bytes <= bytesMax ? { type, bytes } : undefined
 }
 
 const textOf = (header: Head["headers"][string]): string | undefined =>
@@ -81,6 +81,7 @@ const make = Effect.gen(function* () {
   const metrics = yield* Metrics
   const clock = yield* Effect.clock
   const fork = yield* FiberSet.makeRuntime<never>()
+  const bytesMax = Math.min(smallBodyBytes, settings.requestBytesMax)
   const patienceNanos = Option.getOrThrow(Duration.toNanos(patience(settings)))
 
   // Publishers that wait for their commit, the one with the least time left first: all have the same patience.
@@ -118,7 +119,7 @@ const make = Effect.gen(function* () {
   }
 
   return (head: Head): DirectCall | PlainAnswer | undefined => {
-    const body = bodyOf(head)
+    const body = bodyOf(head, bytesMax)
     if (body === undefined) return undefined
     if (intake.isClosed()) return refused(new Draining())
     attempts.note(textOf(head.headers[attemptHeader]))

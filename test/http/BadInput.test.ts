@@ -339,6 +339,14 @@ describe("413: what is over a limit", () => {
 })
 
 describe("the limits of the contract", () => {
+  it("are those of the settings, also where they allow bodies only that are small anyway", async () => {
+    await withServer({ settings: { requestBytesMax: 2000, eventBytesMax: 1000 } }, async (server) => {
+      const body = (bytes: number) => `${good}${" ".repeat(bytes - good.length)}`
+      problem(await post(server, body(2001)), 413, "too-large")
+      expect((await post(server, body(2000))).status).toBe(202)
+    })
+  })
+
   it("are exact: 16 MiB of body, 10,000 events and 1 MiB of event are taken, and nothing beyond", async () => {
     await withServer({}, async (server) => {
       const mebibyte = 1024 * 1024
