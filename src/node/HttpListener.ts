@@ -40,9 +40,10 @@ const answerOutsideOfService = (response: ServerResponse) => {
 }
 
 // What does not even parse as HTTP, or does not arrive in time, is answered here, on the bare socket. The connection is
-// given up as soon as the answer is out: a client that goes on sending would otherwise keep what its request holds.
-const refuseUnparsed = (error: NodeJS.ErrnoException, socket: Duplex) => {
-  if (!socket.writable || error.code === "ECONNRESET") return void socket.destroy()
+// given up as soon as the answer is out: a client that goes on sending would otherwise keep what its request holds. Where
+// a request before it still waits for its own answer there is none: it would be taken for that.
+const refuseUnparsed = (error: NodeJS.ErrnoException, socket: Duplex, isAwaited: boolean) => {
+  if (!socket.writable || error.code === "ECONNRESET" || isAwaited) return void socket.destroy()
   const [status, type] = problems[error.code ?? ""] ?? ["400 Bad Request", "malformed-request"]
   const detail = "The request was not understood as HTTP, or did not arrive in time."
   const body = problemBody(Number(status.slice(0, 3)), type, status.slice(4), detail)
@@ -97,10 +98,13 @@ const dispatch = (answering: Answering, request: IncomingMessage, response: Serv
   } else carry(call, request, response)
 }
 
+/** The answers that are not sent yet, of each connection, and how to end one whose turn can no longer come. */
+type Unanswered = WeakMap<Duplex, Map<ServerResponse, () => void>>
+
 // Of the requests on a connection only the one that is being answered is told by Node when the connection closes. Those
 // behind it are told here: what they hold would otherwise never be given back.
-const closeWithConnection = (server: Server) => {
-  const unanswered = new WeakMap<Socket, Map<ServerResponse, () => void>>()
+const closeWithConnection = (server: Server): Unanswered => {
+  const unanswered: Unanswered = new WeakMap()
   server.on("connection", (socket: Socket) => {
     const responses = new Map<ServerResponse, () => void>()
     unanswered.set(socket, responses)
@@ -119,6 +123,7 @@ const closeWithConnection = (server: Server) => {
     })
     response.once("close", () => responses?.delete(response))
   })
+  return unanswered
 }
 
 const makeServer = (answering: Answering) =>
@@ -135,8 +140,15 @@ const makeServer = (answering: Answering) =>
     const waits = [requestSecondsMax, publishSecondsMax + 1, 2 * heartbeatSeconds]
     const stalledMilliseconds = Math.max(stalledSecondsMax, ...waits) * 1000
     server.setTimeout(stalledMilliseconds)
-    server.on("clientError", refuseUnparsed)
-    closeWithConnection(server)
+    const unanswered = closeWithConnection(server)
+    server.on("clientError", (error, socket) => {
+      const responses = [...(unanswered.get(socket)?.keys() ?? [])]
+      refuseUnparsed(
+        error,
+        socket,
+        responses.some(({ req }) => req.complete)
+      )
+    })
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {
       // While an answer is being made nothing moves; how long that may take is for the service to say.
       response.on("timeout", (socket: Socket) => {

@@ -124,6 +124,22 @@ describe("a client that goes away", () => {
     })
   })
 
+  it("is not told that a publish was refused which is still to be committed, for what came behind it", async () => {
+    await withServer({ settings: seconds }, async (server) => {
+      const body = JSON.stringify(event("1"))
+      for (const behind of ["no HTTP at all\r\n\r\n", publishHead("content-length: 100")]) {
+        server.database.hold()
+        const client = await raw(server)
+        client.write(publishHead(`content-length: ${body.length}`) + body + behind)
+        await until(() => client.ended())
+        expect(client.received()).toBe("")
+        client.destroy()
+        server.database.release()
+      }
+      await until(async () => (await stats(server)).received === 2)
+    })
+  })
+
   it("before its answer has its events stored, once, however often it sends them again", async () => {
     await withServer({}, async (server) => {
       const body = JSON.stringify([event("1"), event("2")])
