@@ -57,20 +57,32 @@ interface Answering {
   short: DirectPublish | undefined
 }
 
-const send = (response: ServerResponse, { status, headers, body }: PlainAnswer) => {
+/** The answers that are not sent yet, of each connection, and how to end one whose turn can no longer come. */
+type Unanswered = WeakMap<Duplex, Map<ServerResponse, () => void>>
+
+const send = (response: ServerResponse, { status, headers, body }: PlainAnswer, unanswered: Unanswered) => {
   if (response.destroyed) return
-  response.writeHead(status, { ...headers, "content-length": Buffer.byteLength(body) })
+  const { connection, ...others } = headers
+  // An answer that closes the connection must be the last: those to the requests behind it would not be sent.
+  const isLast = () => [...(unanswered.get(response.req.socket)?.keys() ?? [])].at(-1) === response
+  const closing = connection === undefined || !isLast() ? {} : { connection }
+  response.writeHead(status, { ...others, ...closing, "content-length": Buffer.byteLength(body) })
   response.end(body)
 }
 
 // A publish on its short way: its body is gathered, and whatever comes of it is sent.
-const carry = (call: DirectCall, request: IncomingMessage, response: ServerResponse) => {
+const carry = (
+  call: DirectCall,
+  request: IncomingMessage,
+  response: ServerResponse,
+  unanswered: Unanswered
+) => {
   const chunks: Array<Buffer> = []
   request.on("data", (chunk: Buffer) => chunks.push(chunk))
   request.once("end", () => {
     const [first] = chunks
     const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
-    call.arrived(body, (answer) => send(response, answer))
+    call.arrived(body, (answer) => send(response, answer, unanswered))
   })
   response.once("close", () => {
     if (!response.writableEnded) call.left()
@@ -84,7 +96,12 @@ const withoutHost = (target: string): string => {
   return path === target || path.startsWith("/") ? path : `/${path}`
 }
 
-const dispatch = (answering: Answering, request: IncomingMessage, response: ServerResponse) => {
+const dispatch = (
+  answering: Answering,
+  request: IncomingMessage,
+  response: ServerResponse,
+  unanswered: Unanswered
+) => {
   const { method = "", headers } = request
   const target = withoutHost(request.url ?? "")
   request.url = target
@@ -94,12 +111,9 @@ const dispatch = (answering: Answering, request: IncomingMessage, response: Serv
   else if ("status" in call) {
     // What was refused before its body has come is read all the same, so that the refusal can be read, too.
     request.resume()
-    send(response, call)
-  } else carry(call, request, response)
+    send(response, call, unanswered)
+  } else carry(call, request, response, unanswered)
 }
-
-/** The answers that are not sent yet, of each connection, and how to end one whose turn can no longer come. */
-type Unanswered = WeakMap<Duplex, Map<ServerResponse, () => void>>
 
 // Of the requests on a connection only the one that is being answered is told by Node when the connection closes. Those
 // behind it are told here: what they hold would otherwise never be given back.
@@ -162,7 +176,7 @@ const makeServer = (answering: Answering) =>
         response.emit("finish")
         response.removeAllListeners("finish")
       })
-      dispatch(answering, request, response)
+      dispatch(answering, request, response, unanswered)
     })
     // A client that asks before it sends its body is not told to go on where the body is going to be refused.
     server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {

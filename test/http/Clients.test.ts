@@ -212,3 +212,22 @@ describe("a client that goes away", () => {
     })
   })
 })
+
+describe("a client that sends several publishes at once", () => {
+  it("has them all answered by a service that is about to stop", async () => {
+    await withServer({}, async (server) => {
+      server.database.hold()
+      const client = await raw(server)
+      const body = JSON.stringify(event("1"))
+      client.write(`${publishHead(`content-length: ${body.length}`)}${body}`.repeat(3))
+      await until(() => server.database.held === 1)
+      const stopped = server.stop()
+      await until(() => server.logs.some((line) => line.includes("draining")))
+      server.database.release()
+      await until(() => client.ended())
+      expect(client.received().match(/HTTP\/1\.1 202 /g)).toHaveLength(3)
+      client.destroy()
+      await stopped
+    })
+  })
+})
