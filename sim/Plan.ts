@@ -335,7 +335,7 @@ const plainPlan: fc.Arbitrary<Plan> = fc
     lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "stop", "none", "none"),
     limits,
     exchange: fc.oneof(
-      { weight: 38, arbitrary: noPeers },
+      { weight: 18, arbitrary: noPeers },
       { weight: 1, arbitrary: mirrored(1) },
       { weight: 1, arbitrary: mirrored(2) }
     )

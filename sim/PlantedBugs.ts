@@ -76,7 +76,9 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     guarantee: "G5",
     changes: [
       change(connection, checkpointAtOpen, ""),
-      change(connection, "        yield* sql`UPDATE store SET opened = opened + 1`\n", "")
+      change(connection, "        yield* sql`UPDATE store SET opened = opened + 1`\n", ""),
+      change(connection, "        yield* writeLogAgain\n", ""),
+      change(consumer, "    yield* beating\n", "")
     ]
   },
   {

@@ -49,28 +49,30 @@ const countingLogger = (world: World) =>
     }
   })
 
-// As on Node, the log is synced before SQLite sees it.
-const syncLog = ({ mount }: Process) =>
+const writeLogAgain = ({ mount }: Process) =>
   Effect.try({
     try: () => {
       const log = `${databaseFile}-wal`
-      if (mount.exists(log)) mount.open(log, { create: false, syncsEntry: false }).sync()
+      if (!mount.exists(log)) return
+      const handle = mount.open(log, { create: false, syncsEntry: false })
+      const content = new Uint8Array(handle.size)
+      handle.read(content, 0)
+      handle.write(content, 0)
+      handle.sync()
     },
     catch: (cause) =>
-      new SqlError({ cause: { code: "SQLITE_IOERR_FSYNC", cause }, message: "the log cannot be synced" })
+      new SqlError({ cause: { code: "SQLITE_IOERR", cause }, message: "the log cannot be written again" })
   })
 
 const database = (process: Process, checkpointPages: number) =>
   Layer.succeed(Database, {
     name: databaseFile,
-    connect: Effect.zipRight(
-      syncLog(process),
-      SqliteClient.make({ filename: databaseFile, disableWAL: true }).pipe(
-        Effect.catchAllDefect((cause) => new SqlError({ cause, message: "the database cannot be opened" })),
-        // SQLite checkpoints by itself after so many pages of log; by default a run would not come so far.
-        Effect.tap((sql) => sql.unsafe(`PRAGMA wal_autocheckpoint = ${checkpointPages}`)),
-        Effect.provide(Reactivity.layer)
-      )
+    writeLogAgain: writeLogAgain(process),
+    connect: SqliteClient.make({ filename: databaseFile, disableWAL: true }).pipe(
+      Effect.catchAllDefect((cause) => new SqlError({ cause, message: "the database cannot be opened" })),
+      // SQLite checkpoints by itself after so many pages of log; by default a run would not come so far.
+      Effect.tap((sql) => sql.unsafe(`PRAGMA wal_autocheckpoint = ${checkpointPages}`)),
+      Effect.provide(Reactivity.layer)
     )
   })
 

@@ -2,7 +2,7 @@
  * The database edge on Node: one connection of better-sqlite3 to the file of the settings, whose folder is made if it
  * is not there. What the connection is made fit with (WAL, durability, locks) is the store's affair.
  */
-import { closeSync, existsSync, fsyncSync, openSync, readSync, statSync } from "node:fs"
+import { closeSync, existsSync, fsyncSync, openSync, readSync, statSync, writeSync } from "node:fs"
 import { dirname } from "node:path"
 import { SqlError } from "@effect/sql/SqlError"
 import { Effect, Layer } from "effect"
@@ -31,20 +31,27 @@ const besideForeignLog = (file: string): boolean => {
   return readSync(descriptor, header, 0, header.length, 0) === header.length && header[formatAt] === 1
 }
 
-// Before SQLite sees it: what it has recovered it trusts, also when a sync of that fails.
-const syncLog = (file: string) =>
+const chunkBytes = 1024 * 1024
+
+const writeLogAgain = (file: string) =>
   Effect.try({
     try: () => {
       const log = `${file}-wal`
       if (!existsSync(log)) return
       const descriptor = openSync(log, "r+")
       try {
+        const chunk = Buffer.alloc(chunkBytes)
+        let at = 0
+        for (let read = readSync(descriptor, chunk, 0, chunkBytes, at); read > 0; ) {
+          at += writeSync(descriptor, chunk, 0, read, at)
+          read = readSync(descriptor, chunk, 0, chunkBytes, at)
+        }
         fsyncSync(descriptor)
       } finally {
         closeSync(descriptor)
       }
     },
-    catch: (cause) => new SqlError({ cause, message: "the log cannot be synced" })
+    catch: (cause) => new SqlError({ cause, message: "the log cannot be written again" })
   })
 
 const bytesOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0
@@ -72,7 +79,8 @@ export const layer: Layer.Layer<Database, never, Settings> = Layer.effect(
     })
     return {
       name: filename,
-      connect: prepare.pipe(Effect.zipRight(syncLog(filename)), Effect.zipRight(connectTo(filename))),
+      writeLogAgain: writeLogAgain(filename),
+      connect: Effect.zipRight(prepare, connectTo(filename)),
       copies: copiesOf(filename),
       size: Effect.sync(() => ({ database: bytesOf(filename), log: bytesOf(`${filename}-wal`) }))
     }

@@ -273,7 +273,7 @@ const takeRoom = (sql: SqlClient.SqlClient) =>
 /** Opens the database for the life of the scope, or says in one sentence why not. */
 export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | Scope.Scope> = Effect.gen(
   function* () {
-    const { name, connect } = yield* Database
+    const { name, connect, writeLogAgain } = yield* Database
     const metrics = yield* Metrics
     const lock = yield* Effect.makeSemaphore(1)
     const besides = yield* Effect.makeSemaphore(1)
@@ -285,6 +285,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | 
     const connectAndPrepare = Effect.gen(function* () {
       const scope = yield* Scope.make()
       const attempt = Effect.gen(function* () {
+        yield* writeLogAgain
         const sql = yield* held(yield* Scope.extend(connect, scope))
         yield* prepare(name, sql)
         session = { sql, scope }

@@ -36,11 +36,13 @@ export class Database extends Context.Tag("sekali/Database")<
     /** Its name for people: a path, an address. */
     readonly name: string
     /**
-     * Syncs what a process that was killed has left in the log, and opens one connection, as the driver opens it by
-     * default; it closes with the scope. Where that sync fails, nothing may be opened: the system may have thrown the
-     * log's unwritten pages away, and SQLite, which has taken them for good, would write what is there instead of them
-     * into the database.
+     * Writes what a process that was killed has left in the log once more, byte for byte, and syncs it. Run before
+     * anything is opened: after a sync that failed, the system may show pages of the log that are not on the disk, take
+     * them for written, and lose them later. SQLite, which takes what it has recovered for good, would by then write
+     * older pages of the log into the database.
      */
+    readonly writeLogAgain: Effect.Effect<void, SqlError>
+    /** Opens one connection, as the driver opens it by default, and closes it with the scope. */
     readonly connect: Effect.Effect<SqlClient.SqlClient, SqlError | StoreRefused, Scope.Scope>
     /** Left out where the database cannot be copied while it is in use. */
     readonly copies?: Copies

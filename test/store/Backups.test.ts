@@ -299,7 +299,7 @@ describe("a backup", () => {
     Effect.gen(function* () {
       const withoutCopies = Layer.effect(
         Database,
-        Effect.map(Database, ({ name, connect }) => ({ name, connect }))
+        Effect.map(Database, ({ name, connect, writeLogAgain }) => ({ name, connect, writeLogAgain }))
       ).pipe(Layer.provide(databaseAt(`${yield* temporaryFolder}/sekali.db`)))
       const { backups } = yield* open(withoutCopies)
       expect(yield* Effect.flip(Effect.scoped(backups.take))).toMatchObject({

@@ -73,8 +73,9 @@ describe("Trap 1: durability", () => {
       let client: Effect.Effect.Success<Database["Type"]["connect"]> | undefined
       const database = Layer.effect(
         Database,
-        Effect.map(Database, ({ name, connect }) => ({
+        Effect.map(Database, ({ name, connect, writeLogAgain }) => ({
           name,
+          writeLogAgain,
           connect: Effect.tap(connect, (sql) =>
             Effect.sync(() => {
               client = sql

@@ -160,8 +160,9 @@ describe("a new database", () => {
       for (let pages = 1; pages < 100; pages++) {
         const small = Layer.effect(
           Database,
-          Effect.map(Database, ({ name, connect }) => ({
+          Effect.map(Database, ({ name, connect, writeLogAgain }) => ({
             name,
+            writeLogAgain,
             connect: Effect.tap(connect, (sql) => sql.unsafe(`PRAGMA max_page_count = ${pages}`))
           }))
         ).pipe(Layer.provide(databaseAt(file)))

@@ -31,8 +31,9 @@ const openWithConnection = (file: string) =>
     let client: SqlClient.SqlClient | undefined
     const database = Layer.effect(
       Database,
-      Effect.map(Database, ({ name, connect }) => ({
+      Effect.map(Database, ({ name, connect, writeLogAgain }) => ({
         name,
+        writeLogAgain,
         connect: Effect.tap(connect, (sql) =>
           Effect.sync(() => {
             client = sql

@@ -68,10 +68,11 @@ export const sqliteError = (code: string): SqlError =>
 export const interceptedAt = (file: string, intercept: Intercept): Layer.Layer<Database> =>
   Layer.effect(
     Database,
-    Effect.map(Database, ({ name, connect }) => {
+    Effect.map(Database, ({ name, connect, writeLogAgain }) => {
       let connections = 0
       return {
         name,
+        writeLogAgain,
         connect: Effect.flatMap(connect, (real) => interceptedClient(real, intercept, ++connections))
       }
     })
