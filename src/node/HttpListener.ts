@@ -186,6 +186,26 @@ const makeServer = (answering: Answering) =>
     return server
   })
 
+/** How many turns of the event loop without a request show that what had been sent was read. */
+const quietTurns = 3
+
+// A request that was sent before the end may lie unread in its socket, on a connection that looks idle. It is read, and
+// answered with the advice to send it again, before such connections are closed.
+const readWhatWasSent = (server: Server) =>
+  Effect.async<void>((resume) => {
+    let quiet = 0
+    const heard = () => {
+      quiet = 0
+    }
+    const turn = () => {
+      if (quiet++ < quietTurns) return void setImmediate(turn)
+      server.off("request", heard)
+      resume(Effect.void)
+    }
+    server.on("request", heard)
+    turn()
+  }).pipe(Effect.timeout(`${lastAnswersSeconds} seconds`), Effect.ignore)
+
 // Runs before the platform closes the server: no new connections; idle ones end, and then, after a moment for the
 // answers that are under way, all others.
 const closeConnections = (server: Server) =>
@@ -205,7 +225,7 @@ export const layer: Layer.Layer<HttpServer.HttpServer | ShortWay, ServeError, Se
     const answering: Answering = { long: undefined, short: undefined }
     const server = yield* makeServer(answering)
     const { address } = yield* NodeHttpServer.make(() => server, { host, port })
-    yield* Effect.addFinalizer(() => closeConnections(server))
+    yield* Effect.addFinalizer(() => Effect.zipRight(readWhatWasSent(server), closeConnections(server)))
     const http = HttpServer.make({
       address,
       serve: (app, middleware) =>
