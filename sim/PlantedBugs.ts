@@ -468,7 +468,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       change(
         mirror,
         "        const toSend = page.events.filter(",
-        "        position = page.next\n        yield* settle(true)\n        const toSend = page.events.filter("
+        "        position = page.next\n        yield* settle\n        const toSend = page.events.filter("
       )
     ]
   },
