@@ -206,12 +206,17 @@ export const readStats = (body: string): StatsAnswer => {
   }
 }
 
-/** Reads Prometheus' text: of the metrics only the one that counts events. */
+/**
+ * Reads Prometheus' text: of the metrics only the one that counts events. Where the store could not be read it may be
+ * left out, and the store's errors have to tell of that.
+ */
 export const readMetrics = (body: string): MetricsAnswer => {
   const sample =
     /^sekali_events_received_total\{topic="([a-z0-9_.()-]+)",outcome="(stored|duplicate|conflict)"\} (\d+)$/
   const lines = body.split("\n").filter((line) => line.startsWith("sekali_events_received_total{"))
-  if (lines.length === 0) throw new Misshapen("it counts no events")
+  if (lines.length === 0 && !/^sekali_store_errors_total\{[^}]*\} [1-9]/m.test(body)) {
+    throw new Misshapen("it counts no events, and knows of no trouble with the store")
+  }
   const events = lines.map((line) => {
     const [, topic, outcome, count] = sample.exec(line) ?? []
     if (topic === undefined) throw new Misshapen(`it counts events by ${brief(line)}`)
