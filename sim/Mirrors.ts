@@ -53,7 +53,9 @@ export class Mirrors {
 
   /** Starts them all, and lets befall them what is planned. */
   begin({ mirrorOutages, partitions }: Plan): void {
-    const { time } = this.world
+    const { choices, time } = this.world
+    // Nothing strikes any more once the faults have stopped.
+    const isCalm = () => this.isCalm || choices.isCalm
     for (const mirror of this.mirrors) this.start(mirror, false)
     let at = 0
     for (const { mirror: index, afterMillis, cursor, downMillis } of mirrorOutages) {
@@ -61,13 +63,13 @@ export class Mirrors {
       at += afterMillis
       if (mirror === undefined) continue
       time.after(at * 1000, this, () => {
-        if (this.isCalm) return
+        if (isCalm()) return
         this.kill(mirror)
         this.world.counters.count(`mirror: killed, cursor ${cursor}`)
         if (cursor === "older") mirror.cursors.pop()
         if (cursor === "lost") mirror.cursors.length = 0
         time.after(downMillis * 1000, this, () => {
-          if (!this.isCalm && mirror.process?.sim.alive !== true) this.start(mirror, false)
+          if (!isCalm() && mirror.process?.sim.alive !== true) this.start(mirror, false)
         })
       })
     }
@@ -76,7 +78,7 @@ export class Mirrors {
       if (mirror === undefined) continue
       const { site } = this.aggregators[mirror[side]] as Aggregator
       const cut = (isCut: boolean) => () => {
-        if (!this.isCalm) this.world.network.partition(mirror.mirror, site.address, isCut)
+        if (!isCalm()) this.world.network.partition(mirror.mirror, site.address, isCut)
       }
       time.after(afterMillis * 1000, this, cut(true))
       time.after((afterMillis + forMillis) * 1000, this, cut(false))
