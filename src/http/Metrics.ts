@@ -84,9 +84,10 @@ const queueFigures = (
 const subscriberFigures = (
   { gauge }: Figures,
   subscribers: MetricsShape["subscribers"],
-  lastOffset: number
+  lastOffset: number | undefined
 ): void => {
   gauge("sekali_stream_subscribers", "Readers that events are streamed to.").update(subscribers.size)
+  if (lastOffset === undefined) return
   const behind = [...subscribers].reduce(
     (most, { deliveredTo }) => Math.max(most, lastOffset - deliveredTo()),
     0
@@ -131,10 +132,8 @@ const figures = Effect.gen(function* () {
   read.gauge("sekali_ready", "1 if the service can store events.").update((yield* isReady) ? 1 : 0)
   queueFigures(read, level, oldest, now)
   const books = Option.getOrUndefined(yield* Effect.option(store.booksByTopic(topicsMax)))
-  if (books !== undefined) {
-    eventFigures(read, books)
-    subscriberFigures(read, metrics.subscribers, books[0].lastOffset)
-  }
+  if (books !== undefined) eventFigures(read, books)
+  subscriberFigures(read, metrics.subscribers, books?.[0].lastOffset)
   const availability = yield* Effect.option(store.availability)
   if (Option.isSome(availability)) availabilityFigures(read, availability.value)
   sizeFigures(read, yield* store.size, books?.[0].uniqueProcessed)

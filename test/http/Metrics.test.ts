@@ -186,6 +186,24 @@ describe("GET /metrics", () => {
       await until(async () => (await samples(server)).get("sekali_ready") === 1)
     })
   })
+
+  it("tells all but the books while these cannot be read", async () => {
+    await withServer({}, async (server) => {
+      const reader = await subscribe(server)
+      await publish(server, event("1"))
+      const before = await samples(server)
+      await server.database.hideBooks()
+      expect((await get(server, "/stats")).status).toBe(503)
+      const told = await samples(server)
+      const books =
+        /^sekali_(events_received|topics|last_offset|sequence|stream_lag_offsets|database_event_bytes)/
+      expect([...before.keys()].filter((name) => !told.has(name) && !books.test(name))).toEqual([])
+      expect([...told.keys()].filter((name) => books.test(name))).toEqual([])
+      expect(told.get("sekali_stream_subscribers")).toBe(1)
+      expect(told.get('sekali_store_errors_total{trouble="unexpected"}')).toBeGreaterThanOrEqual(1)
+      reader.leave()
+    })
+  })
 })
 
 describe("Prometheus", () => {

@@ -47,6 +47,12 @@ export class DatabaseHand {
     await this.#limitPages(1_073_741_823)
   }
 
+  /** From here on whatever reads or moves the books fails: SQLite answers that there is no such table. */
+  async hideBooks(): Promise<void> {
+    if (this.#client === undefined) throw new Error("there is no connection yet")
+    await Effect.runPromise(this.#client.unsafe("ALTER TABLE store RENAME TO hidden"))
+  }
+
   async #limitPages(pages: number): Promise<void> {
     this.#pagesMax = pages
     if (this.#client !== undefined) await Effect.runPromise(limitPages(this.#client, pages))
