@@ -122,6 +122,7 @@ describe("503: shutting down", () => {
         await until(async () => (await get(server, "/health/ready")).status === 503)
         problem(await get(server, "/health/ready"), 503, "draining", "/health/ready")
         expect((await get(server, "/health/live")).status).toBe(200)
+        const figures = get(server, "/metrics")
         const refused = await post(server, send("refused"))
         problem(refused, 503, "draining")
         expect(refused.headers["connection"]).toBe("close")
@@ -134,6 +135,10 @@ describe("503: shutting down", () => {
         late.destroy()
         server.database.release()
         expect((await waiting).status).toBe(202)
+        expect(await figures).toMatchObject({
+          status: 200,
+          text: expect.stringContaining("\nsekali_ready 0\n")
+        })
         const exit = await stopped
         expect(Exit.isFailure(exit) && Cause.isInterruptedOnly(exit.cause)).toBe(true)
         await expect(get(server, "/health/live")).rejects.toThrow()
