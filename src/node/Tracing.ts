@@ -5,7 +5,7 @@
 import * as OtlpSerialization from "@effect/opentelemetry/OtlpSerialization"
 import * as OtlpTracer from "@effect/opentelemetry/OtlpTracer"
 import { FetchHttpClient, HttpMiddleware } from "@effect/platform"
-import { Effect, Layer, Option, Tracer } from "effect"
+import { ConfigProvider, Effect, Layer, Option, Tracer } from "effect"
 import { version } from "../http/Api.ts"
 
 /** How long the last spans may take to leave when the service stops. */
@@ -29,6 +29,31 @@ const minding = (tracer: Tracer.Tracer, unsent: Tracer.Tracer): Tracer.Tracer =>
     }
   })
 
+const decoded = (text: string): string => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+/** What the standard's variables say of the service: the name of its own stands above the one among the attributes. */
+const resourceOf = ({
+  OTEL_SERVICE_NAME: ownName,
+  OTEL_RESOURCE_ATTRIBUTES: pairs = ""
+}: NodeJS.ProcessEnv) => {
+  const given = pairs.split(",").flatMap((pair) => {
+    const [, name, value] = /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/.exec(pair) ?? []
+    return name === undefined || value === undefined ? [] : [[decoded(name), decoded(value)] as const]
+  })
+  const {
+    "service.name": name,
+    "service.version": _,
+    ...attributes
+  }: Record<string, string> = Object.fromEntries(given)
+  return { serviceName: ownName || name || "sekali", serviceVersion: version, attributes }
+}
+
 /** Sends the spans of a service to the collector at a base address, until the service ends. */
 export const traced =
   (endpoint: string) =>
@@ -36,9 +61,10 @@ export const traced =
     Effect.gen(function* () {
       const tracer = yield* OtlpTracer.make({
         url: `${endpoint.replace(/\/+$/, "")}/v1/traces`,
-        resource: { serviceName: process.env["OTEL_SERVICE_NAME"] ?? "sekali", serviceVersion: version },
+        resource: resourceOf(process.env),
         shutdownTimeout: lastSpans
-      })
+        // It would read the variables as well, and tell what they name twice, undecoded.
+      }).pipe(Effect.withConfigProvider(ConfigProvider.fromMap(new Map())))
       return yield* Effect.withTracer(service, minding(tracer, yield* Effect.tracer))
     }).pipe(
       Effect.scoped,

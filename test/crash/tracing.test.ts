@@ -43,12 +43,15 @@ const publishTraced = async (service: Serving, n: number, flags: "00" | "01") =>
 }
 
 /** What a collector was sent by a service that did something and was stopped. */
-const tracesOf = async (use: (service: Serving) => Promise<void>) =>
+const tracesOf = async (
+  use: (service: Serving) => Promise<void>,
+  variables: Readonly<Record<string, string>> = {}
+) =>
   await withAnswers(
     () => ({ status: 200, body: "{}" }),
     async (collector) => {
       const database = join(temporaryFolder(), "sekali.db")
-      const environment = { OTEL_EXPORTER_OTLP_ENDPOINT: `${collector.url}/` }
+      const environment = { OTEL_EXPORTER_OTLP_ENDPOINT: `${collector.url}/`, ...variables }
       const service = await serve({ database, environment })
       await use(service)
       service.kill("SIGTERM")
@@ -111,6 +114,20 @@ describe("with a collector", () => {
     expect(commits.flatMap(({ links }) => links.map(({ spanId }) => spanId)).sort()).toEqual(
       handlers.map(({ spanId }) => spanId).sort()
     )
+  })
+
+  it.each([
+    [{ OTEL_SERVICE_NAME: "" }, "sekali", undefined],
+    [{ OTEL_RESOURCE_ATTRIBUTES: "service.name=logs, team=a%2Cb=c,,odd" }, "logs", "a,b=c"],
+    [{ OTEL_SERVICE_NAME: "own", OTEL_RESOURCE_ATTRIBUTES: "team=100%,service.name=logs" }, "own", "100%"]
+  ])("says of itself what the standard's variables say: %o", async (variables, name, team) => {
+    const { resources } = await tracesOf((service) => publishTraced(service, 1, "01"), variables)
+    const told = resources[0]?.map(({ key, value }) => [key, value["stringValue"]])
+    expect(told?.sort()).toEqual([
+      ["service.name", name],
+      ["service.version", expect.any(String)],
+      ...(team === undefined ? [] : [["team", team]])
+    ])
   })
 
   it("sends nothing of a trace that its caller does not record", async () => {
