@@ -70,7 +70,7 @@ describe("a commit", () => {
         const disk = yield* gate
         script(() => disk.pass)
         const publisher = yield* publishing(intake, makeEvents(3))
-        yield* TestClock.adjust("1 hour")
+        yield* TestClock.adjust("1 minute")
         expect(Option.isNone(yield* Fiber.poll(publisher))).toBe(true)
         expect(yield* intake.level).toMatchObject({ events: 3, bytes: 3 })
         yield* disk.open
@@ -212,7 +212,7 @@ describe("A failed COMMIT leaves the outcome unknown", () => {
         expect(Exit.isSuccess(yield* Fiber.join(first))).toBe(true)
         for (const publisher of failing) expectUnavailable(yield* Fiber.join(publisher))
         yield* expectEmpty(intake)
-        yield* TestClock.adjust("1 hour")
+        yield* TestClock.adjust("1 minute")
         expect(appends.filter((events) => events.length > 0)).toHaveLength(2)
         expect(idsOf(yield* eventsOf(store))).toEqual(["first-0"])
       })
@@ -340,7 +340,7 @@ describe("Shutdown drains", () => {
       )
       const ended = yield* Effect.fork(consumer.ended)
       yield* intake.close
-      yield* TestClock.adjust("1 hour")
+      yield* TestClock.adjust("1 minute")
       expect(Option.isNone(yield* Fiber.poll(ended))).toBe(true)
       yield* disk.open
       yield* Fiber.join(ended)
@@ -357,7 +357,7 @@ describe("Shutdown drains", () => {
         const { intake, consumer } = yield* startPipeline()
         const ended = yield* Effect.fork(consumer.ended)
         yield* publish(intake, makeEvents(2))
-        yield* TestClock.adjust("1 hour")
+        yield* TestClock.adjust("1 minute")
         expect(Option.isNone(yield* Fiber.poll(ended))).toBe(true)
         yield* intake.close
         yield* Fiber.join(ended)
