@@ -284,3 +284,22 @@ export class ReadingLimits extends Context.Reference<ReadingLimits>()("sekali/Re
 export class SequenceLimits extends Context.Reference<SequenceLimits>()("sekali/SequenceLimits", {
   defaultValue: () => ({ gapsMax: 1000 })
 }) {}
+
+/**
+ * How the index of keys is kept. These are no settings of an operator either; in simulations they are small, so that
+ * runs of keys are written and merged every few events.
+ */
+export class KeyIndexLimits extends Context.Reference<KeyIndexLimits>()("sekali/KeyIndexLimits", {
+  defaultValue: () => ({
+    /** So many of the youngest keys are kept in memory; then they are written as a run. */
+    youngKeysMax: 32_768,
+    /** Keys on a page of a run, in the mean; with a quarter more it still fits on a page of the database. */
+    keysPerPage: 200,
+    /** So many runs of one level are merged into one of the next. */
+    runsPerMerge: 8,
+    /** Pages that a merge writes at a time. */
+    pagesPerStep: 32,
+    /** Bytes of the filters in memory; at 14 bits a key, those of 76 million keys. */
+    filterBytesMax: 128 * mebibyte
+  })
+}) {}

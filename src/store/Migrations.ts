@@ -6,6 +6,7 @@ import { SqlClient } from "@effect/sql"
 import * as Migrator from "@effect/sql/Migrator"
 import { SqlError } from "@effect/sql/SqlError"
 import { Clock, Effect } from "effect"
+import { KeyIndex } from "./keys/KeyIndex.ts"
 
 /** Marks a database as one of ours, in SQLite's `application_id`: the letters "Skli". */
 export const applicationId = 0x536b6c69
@@ -190,6 +191,56 @@ const availability = Effect.gen(function* () {
   yield* sql`CREATE TABLE outage (began_at INTEGER PRIMARY KEY, ended_at INTEGER NOT NULL) STRICT`
 })
 
+// Events lose the unique index over their keys, and get an index that is only written at its end (`keys/KeyIndex.ts`).
+// SQLite cannot take a constraint away, so the table is made anew, and with it the one that refers to it.
+const keys = Effect.gen(function* () {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`ALTER TABLE store ADD COLUMN key_seed INTEGER NOT NULL DEFAULT 0`
+  yield* sql`UPDATE store SET key_seed = random() & 4294967295`
+  yield* sql`
+    CREATE TABLE key_run (
+      id INTEGER PRIMARY KEY,
+      level INTEGER NOT NULL,
+      keys INTEGER NOT NULL,
+      pages INTEGER NOT NULL,
+      last_offset INTEGER NOT NULL,
+      live INTEGER NOT NULL
+    ) STRICT`
+  yield* sql`CREATE TABLE key_filter (run_id INTEGER PRIMARY KEY REFERENCES key_run (id), bytes BLOB NOT NULL) STRICT`
+  yield* sql`CREATE TABLE key_page (place INTEGER PRIMARY KEY, entries BLOB NOT NULL) STRICT`
+  yield* sql`
+    CREATE TABLE event_anew (
+      offset INTEGER PRIMARY KEY,
+      topic_id INTEGER NOT NULL,
+      event_id TEXT NOT NULL,
+      timestamp TEXT NOT NULL,
+      source TEXT NOT NULL,
+      payload TEXT NOT NULL,
+      sequence INTEGER,
+      origin TEXT,
+      processed_at INTEGER NOT NULL,
+      late INTEGER NOT NULL DEFAULT 0
+    ) STRICT`
+  yield* sql`INSERT INTO event_anew SELECT * FROM event ORDER BY offset`
+  yield* sql`
+    CREATE TABLE redelivery_anew (
+      offset INTEGER PRIMARY KEY REFERENCES event_anew (offset),
+      duplicates INTEGER NOT NULL,
+      conflicts INTEGER NOT NULL,
+      last_duplicate_at INTEGER NOT NULL,
+      last_conflict_at INTEGER,
+      last_conflict_source TEXT
+    ) STRICT`
+  yield* sql`INSERT INTO redelivery_anew SELECT * FROM redelivery ORDER BY offset`
+  yield* sql`DROP TABLE redelivery`
+  yield* sql`DROP TABLE event`
+  yield* sql`ALTER TABLE event_anew RENAME TO event`
+  yield* sql`ALTER TABLE redelivery_anew RENAME TO redelivery`
+  yield* sql`CREATE INDEX event_in_sequence ON event (topic_id, source, sequence) WHERE sequence IS NOT NULL`
+  yield* sql`CREATE INDEX redelivery_with_conflicts ON redelivery (offset) WHERE conflicts > 0`
+  yield* Effect.repeat(KeyIndex.catchUp(sql), { while: (more) => more })
+})
+
 /** SQL for an id that no other store has, from SQLite's own source of chance. */
 export const freshStoreId = "lower(hex(randomblob(8)))"
 
@@ -198,7 +249,8 @@ export const migrations = {
   "0001_events": events,
   "0002_identity": identity,
   "0003_sequences": sequences,
-  "0004_availability": availability
+  "0004_availability": availability,
+  "0005_keys": keys
 }
 
 /** The newest step that this program knows. */
@@ -283,16 +335,25 @@ const thirdSchema = {
   gap: ["source_id", "first", "last", "opened_at"]
 }
 
-/** The columns after the last step. */
-export const schema: Schema = {
+/** The columns after the fourth step. */
+const fourthSchema = {
   ...thirdSchema,
   heartbeat: ["id", "since", "at"],
   outage: ["began_at", "ended_at"]
 }
 
+/** The columns after the last step. */
+export const schema: Schema = {
+  ...fourthSchema,
+  store: [...fourthSchema.store, "key_seed"],
+  key_run: ["id", "level", "keys", "pages", "last_offset", "live"],
+  key_filter: ["run_id", "bytes"],
+  key_page: ["place", "entries"]
+}
+
 /** The columns after a step that has been released. */
 export const schemaAfter = (step: number): Schema =>
-  [firstSchema, secondSchema, thirdSchema][step - 1] ?? schema
+  [firstSchema, secondSchema, thirdSchema, fourthSchema][step - 1] ?? schema
 
 /** What a database lacks of a schema, as `table.column`. One that lacks anything is damaged. */
 export const missingColumns = (sql: SqlClient.SqlClient, wanted: Schema) =>

@@ -1,7 +1,7 @@
 /**
  * The store's port over SQLite. An append is one transaction of a few statements over many rows, not a statement an
- * event: rows travel as one JSON parameter and are taken apart by `json_each`, so that each statement has one text,
- * prepared once. The unique key (topic, event_id) decides what is new; the content of what is not is compared here.
+ * event; statements have few texts, so that each is prepared once. The index of keys (`keys/KeyIndex.ts`) names the
+ * events that may have the key of one that comes; whether they do, and whether they say the same, is compared here.
  *
  * Every statement stops the whole process while it runs, so reads walk through bounded windows of offsets.
  */
@@ -28,6 +28,7 @@ import {
   type TopicCounts,
   type Window
 } from "./EventStore.ts"
+import { KeyIndex } from "./keys/KeyIndex.ts"
 import { steadyClock, warnOfMissing } from "./Sequences.ts"
 import { readAvailability, storeBeat } from "./SqlAvailability.ts"
 import { declareDue, isAnyDue, listSources, moveSeries } from "./SqlSequences.ts"
@@ -77,64 +78,81 @@ interface RedeliveryMove {
   lastConflictSource: string | null
 }
 
-/** What is known of the stored event that holds the key of one that was dropped. */
+/** What is known of the event that holds the key of one that is dropped. */
 type FirstDelivery = Pick<EventRow, "offset" | "source" | "payload" | "processed_at">
-
-const keyText = (topicId: number, eventId: string): string => `${topicId}/${eventId}`
 
 const only = <A>(rows: ReadonlyArray<A>): A => {
   if (rows[0] === undefined) throw new Error("the books of the store are gone")
   return rows[0]
 }
 
-/** Appends a batch inside the transaction that is open; gaps open at the time of the steady clock. */
-const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: number, steadyNow: number) =>
+/**
+ * What an append needs to know of the events before it, as the last successful one has left it. It is taken out of use
+ * by an append and comes back only with its success: after a failure, of which nobody knows what it has left, it is read
+ * again. It is so on another connection, too: what that one recovers from the log may be more than was known.
+ */
+interface Memory {
+  readonly sql: SqlClient.SqlClient
+  readonly index: KeyIndex
+  lastOffset: number
+  processedAt: number
+  /** The ids of topics by their names; not of all. */
+  readonly topics: Map<string, number>
+}
+
+const remember = (sql: SqlClient.SqlClient): Effect.Effect<Memory, SqlError> =>
   Effect.gen(function* () {
     const books = only(
       yield* sql<{ last_offset: number; processed_at: number }>`SELECT last_offset, processed_at FROM store`
     )
-    const processedAt = Math.max(books.processed_at, now)
-    const { ids, created } = yield* topicIds(sql, events)
-    const placed = events.map((event, index) => ({
-      event,
-      topicId: ids.get(event.topic) as number,
-      offset: books.last_offset + 1 + index
-    }))
-
-    const rows = placed.map(({ event, topicId, offset }) => [
-      offset,
-      topicId,
-      event.eventId,
-      event.timestamp,
-      event.source,
-      event.payload,
-      event.sequence,
-      event.origin,
-      processedAt
-    ])
-    const inserted = yield* sql<{ offset: number }>`
-      INSERT INTO event (offset, topic_id, event_id, timestamp, source, payload, sequence, origin, processed_at)
-      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7,
-        value ->> 8
-      FROM json_each(${JSON.stringify(rows)})
-      WHERE true
-      ON CONFLICT (topic_id, event_id) DO NOTHING
-      RETURNING offset`
-    // RETURNING has no order: what counts is which of the offsets came back.
-    const stored = new Set(inserted.map(({ offset }) => offset))
-    const firsts = yield* knownContent(
+    return {
       sql,
-      placed.filter(({ offset }) => !stored.has(offset))
-    )
+      index: yield* KeyIndex.load(sql),
+      lastOffset: books.last_offset,
+      processedAt: books.processed_at,
+      topics: new Map()
+    }
+  })
+
+/** An event of a batch, with what it would be stored under. */
+interface Placed {
+  readonly event: Event
+  readonly topicId: number
+  readonly hash: number
+  readonly offset: number
+}
+
+/** Appends a batch inside the transaction that is open; gaps open at the time of the steady clock. */
+const append = (
+  sql: SqlClient.SqlClient,
+  memory: Memory,
+  events: ReadonlyArray<Event>,
+  now: number,
+  steadyNow: number
+) =>
+  Effect.gen(function* () {
+    const { index, lastOffset } = memory
+    const processedAt = Math.max(memory.processedAt, now)
+    const created = yield* nameTopics(sql, memory.topics, events)
+    const placed = events.map((event, place): Placed => {
+      const topicId = memory.topics.get(event.topic) as number
+      return { event, topicId, hash: index.hashOf(topicId, event.eventId), offset: lastOffset + 1 + place }
+    })
+    const firsts = yield* firstDeliveries(sql, index, placed)
 
     const topicMoves = new Map<number, TopicMove>()
     const redeliveries = new Map<number, RedeliveryMove>()
     const duplicateAges: Array<number> = []
+    const fresh: Array<Placed> = []
     let conflicts = 0
-    const outcomes = placed.map(({ event, topicId, offset }): Outcome => {
+    const outcomes = placed.map((each, place): Outcome => {
+      const { event, topicId, hash, offset } = each
       const move = topicMoves.get(topicId) ?? emptyMove(topicId)
       topicMoves.set(topicId, move)
-      if (stored.has(offset)) {
+      const first = firsts.get(place) ?? firstInBatch(index, placed, each, lastOffset, processedAt)
+      if (first === undefined) {
+        index.add(hash, offset)
+        fresh.push(each)
         move.events++
         move.firstOffset ??= offset
         move.lastOffset = offset
@@ -142,8 +160,6 @@ const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: num
           move.latest = event
         return { outcome: "stored", offset }
       }
-      const first = firsts.get(keyText(topicId, event.eventId))
-      if (first === undefined) throw new Error("an event is neither new nor known")
       const redelivery = redeliveries.get(first.offset) ?? {
         duplicates: 0,
         conflicts: 0,
@@ -163,22 +179,26 @@ const append = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>, now: num
       return { outcome: "conflict", offset: first.offset }
     })
 
+    yield* insertEvents(sql, fresh, processedAt)
     yield* moveTopics(sql, [...topicMoves.values()])
     yield* noteRedeliveries(sql, redeliveries, processedAt)
+    memory.lastOffset += events.length
+    memory.processedAt = processedAt
     yield* sql`
       UPDATE store SET
         received = received + ${events.length},
-        unique_processed = unique_processed + ${stored.size},
-        duplicate_dropped = duplicate_dropped + ${events.length - stored.size},
+        unique_processed = unique_processed + ${fresh.length},
+        duplicate_dropped = duplicate_dropped + ${events.length - fresh.length},
         conflicts = conflicts + ${conflicts},
         topics = topics + ${created},
         last_offset = last_offset + ${events.length},
         processed_at = ${processedAt}`
     const { gapsMax } = yield* SequenceLimits
-    const sequenced = placed.flatMap(({ event: { topic, source, sequence }, topicId, offset }) =>
-      sequence === null || !stored.has(offset) ? [] : [{ offset, sequence, topicId, topic, source }]
+    const sequenced = fresh.flatMap(({ event: { topic, source, sequence }, topicId, offset }) =>
+      sequence === null ? [] : [{ offset, sequence, topicId, topic, source }]
     )
-    const declared = yield* moveSeries(sql, sequenced, books.last_offset, steadyNow, gapsMax)
+    const declared = yield* moveSeries(sql, sequenced, lastOffset, steadyNow, gapsMax)
+    yield* index.settle(sql, memory.lastOffset)
     return { outcomes, declared, duplicateAges }
   })
 
@@ -192,48 +212,110 @@ const emptyMove = (id: number): TopicMove => ({
   latest: undefined
 })
 
-/** The ids of the batch's topics; those that were not known are created, with books that the batch then moves. */
-const topicIds = (sql: SqlClient.SqlClient, events: ReadonlyArray<Event>) =>
+/** How many topics are remembered by their names. */
+const topicsRememberedMax = 10_000
+
+/** Remembers the ids of the batch's topics, creates those that are not known, and tells how many these were. */
+const nameTopics = (sql: SqlClient.SqlClient, topics: Map<string, number>, events: ReadonlyArray<Event>) =>
   Effect.gen(function* () {
-    const names = [...new Set(events.map(({ topic }) => topic))]
+    if (topics.size > topicsRememberedMax) topics.clear()
+    const strange = new Set<string>()
+    for (const { topic } of events) if (!topics.has(topic)) strange.add(topic)
+    if (strange.size === 0) return 0
     const known = yield* sql<{ id: number; name: string }>`
-      SELECT id, name FROM topic WHERE name IN (SELECT value FROM json_each(${JSON.stringify(names)}))`
-    const ids = new Map(known.map(({ id, name }) => [name, id]))
-    const unknown = names.filter((name) => !ids.has(name))
-    if (unknown.length > 0) {
-      const created = yield* sql<{ id: number; name: string }>`
-        INSERT INTO topic (name, events, duplicates, conflicts, first_offset, last_offset, last_event_time,
-          last_event_ms, last_event_ns)
-        SELECT value, 0, 0, 0, 0, 0, '', 0, 0 FROM json_each(${JSON.stringify(unknown)})
-        RETURNING id, name`
-      for (const { id, name } of created) ids.set(name, id)
-    }
-    return { ids, created: unknown.length }
+      SELECT id, name FROM topic WHERE name IN (SELECT value FROM json_each(${JSON.stringify([...strange])}))`
+    for (const { id, name } of known) topics.set(name, id)
+    const unknown = [...strange].filter((name) => !topics.has(name))
+    if (unknown.length === 0) return 0
+    // A topic that is new gets books that the batch then moves.
+    const created = yield* sql<{ id: number; name: string }>`
+      INSERT INTO topic (name, events, duplicates, conflicts, first_offset, last_offset, last_event_time,
+        last_event_ms, last_event_ns)
+      SELECT value, 0, 0, 0, 0, 0, '', 0, 0 FROM json_each(${JSON.stringify(unknown)})
+      RETURNING id, name`
+    for (const { id, name } of created) topics.set(name, id)
+    return unknown.length
   })
 
-/** The stored events that hold the keys of those that were dropped, among them those that this batch has stored. */
-const knownContent = (
-  sql: SqlClient.SqlClient,
-  dropped: ReadonlyArray<{ readonly event: Event; readonly topicId: number }>
-) =>
+/** The events that are stored under the keys of a batch, by the places of those in it. */
+const firstDeliveries = (sql: SqlClient.SqlClient, index: KeyIndex, placed: ReadonlyArray<Placed>) =>
   Effect.gen(function* () {
-    if (dropped.length === 0) return new Map<string, FirstDelivery>()
-    const keys = new Map(
-      dropped.map(({ event, topicId }) => [keyText(topicId, event.eventId), [topicId, event.eventId]])
+    const inRuns = yield* index.inRuns(
+      sql,
+      placed.map(({ hash }) => hash)
     )
-    const rows = yield* sql<{
-      offset: number
-      topic_id: number
-      event_id: string
-      source: string
-      payload: string
-      processed_at: number
-    }>`
-      SELECT e.offset, e.topic_id, e.event_id, e.source, e.payload, e.processed_at
-      FROM json_each(${JSON.stringify([...keys.values()])}) AS k
-      CROSS JOIN event AS e ON e.topic_id = k.value ->> 0 AND e.event_id = k.value ->> 1`
-    return new Map(rows.map((row) => [keyText(row.topic_id, row.event_id), row]))
+    const candidates = new Map(inRuns)
+    for (let place = 0; place < placed.length; place++) {
+      const youngest = index.youngest((placed[place] as Placed).hash)
+      if (youngest.length > 0) candidates.set(place, [...(candidates.get(place) ?? []), ...youngest])
+    }
+    const firsts = new Map<number, FirstDelivery>()
+    if (candidates.size === 0) return firsts
+    const offsets = JSON.stringify([...new Set([...candidates.values()].flat())])
+    const rows = yield* sql<FirstDelivery & { readonly topic_id: number; readonly event_id: string }>`
+      SELECT offset, topic_id, event_id, source, payload, processed_at FROM event
+      WHERE offset IN (SELECT value FROM json_each(${offsets}))`
+    const byOffset = new Map(rows.map((row) => [row.offset, row]))
+    for (const [place, offsets] of candidates) {
+      const { event, topicId } = placed[place] as Placed
+      for (const offset of offsets) {
+        const row = byOffset.get(offset)
+        if (row?.topic_id === topicId && row.event_id === event.eventId) firsts.set(place, row)
+      }
+    }
+    return firsts
   })
+
+/** The event of the batch itself that has taken this key before. */
+const firstInBatch = (
+  index: KeyIndex,
+  placed: ReadonlyArray<Placed>,
+  { event, topicId, hash }: Placed,
+  lastOffset: number,
+  processedAt: number
+): FirstDelivery | undefined => {
+  for (const offset of index.youngest(hash)) {
+    const earlier = placed[offset - lastOffset - 1]
+    if (earlier?.topicId !== topicId || earlier.event.eventId !== event.eventId) continue
+    const { source, payload } = earlier.event
+    return { offset, source, payload, processed_at: processedAt }
+  }
+  return undefined
+}
+
+/** So many rows an insert has; what is left over is dealt with by halves, so that there are few different statements. */
+const rowsPerInsert = 128
+
+const insertOf = new Map<number, string>()
+
+const insertEvents = (sql: SqlClient.SqlClient, fresh: ReadonlyArray<Placed>, processedAt: number) =>
+  Effect.gen(function* () {
+    let from = 0
+    for (let rows = rowsPerInsert; from < fresh.length; ) {
+      if (fresh.length - from < rows) {
+        rows /= 2
+        continue
+      }
+      const values: Array<string | number | null> = []
+      for (const { event, topicId, offset } of fresh.slice(from, from + rows)) {
+        values.push(offset, topicId, event.eventId, event.timestamp, event.source, event.payload)
+        values.push(event.sequence, event.origin, processedAt)
+      }
+      yield* sql.unsafe(insertStatement(rows), values)
+      from += rows
+    }
+  })
+
+const insertStatement = (rows: number): string => {
+  const known = insertOf.get(rows)
+  if (known !== undefined) return known
+  const values = Array.from({ length: rows }, () => "(?, ?, ?, ?, ?, ?, ?, ?, ?)").join(", ")
+  const statement = `
+    INSERT INTO event (offset, topic_id, event_id, timestamp, source, payload, sequence, origin, processed_at)
+    VALUES ${values}`
+  insertOf.set(rows, statement)
+  return statement
+}
 
 const moveTopics = (sql: SqlClient.SqlClient, moves: ReadonlyArray<TopicMove>) => {
   if (moves.length === 0) return Effect.void
@@ -448,6 +530,27 @@ const make = (
   size: EventStoreShape["size"]
 ) => {
   const { read, write } = connection
+  let memory: Memory | undefined
+
+  /** What appends know. The connection has to be held. */
+  const remembered = (sql: SqlClient.SqlClient) =>
+    memory?.sql === sql
+      ? Effect.succeed(memory)
+      : Effect.tap(remember(sql), (read) => {
+          memory = read
+        })
+
+  /** Takes it out of use for an append; its success brings it back. */
+  const appendRemembering = (
+    sql: SqlClient.SqlClient,
+    events: ReadonlyArray<Event>,
+    now: number,
+    steadyNow: number
+  ) =>
+    Effect.flatMap(remembered(sql), (taken) => {
+      memory = undefined
+      return Effect.map(append(sql, taken, events, now, steadyNow), (appended) => ({ ...appended, taken }))
+    })
 
   /** Reads behind a cursor, given the last offset; fails where the cursor cannot be followed. */
   const readBehind = <A>(
@@ -471,7 +574,8 @@ const make = (
         : Effect.gen(function* () {
             const now = yield* Clock.currentTimeMillis
             const steadyNow = yield* steady
-            const appended = yield* write((sql) => append(sql, events, now, steadyNow))
+            const appended = yield* write((sql) => appendRemembering(sql, events, now, steadyNow))
+            memory = appended.taken
             for (const age of appended.duplicateAges) duplicateAgeSeconds.update(age)
             yield* warnOfMissing(appended.declared)
             return appended.outcomes
@@ -491,28 +595,32 @@ const make = (
         : readBehind(request.after, (sql, lastOffset) => scan(sql, request, lastOffset)),
     lookup: ({ topic, eventId }) =>
       read((sql) =>
-        Effect.map(
-          sql<
+        Effect.gen(function* () {
+          const [known] = yield* sql<{ id: number }>`SELECT id FROM topic WHERE name = ${topic}`
+          if (known === undefined) return Option.none()
+          const { index } = yield* remembered(sql)
+          const hash = index.hashOf(known.id, eventId)
+          const inRuns = yield* index.inRuns(sql, [hash])
+          const offsets = JSON.stringify([...index.youngest(hash), ...(inRuns.get(0) ?? [])])
+          const [row] = yield* sql<
             EventRow & {
               readonly duplicates: number | null
               readonly conflicts: number | null
               readonly last_duplicate_at: number | null
             }
           >`
-            SELECT e.offset, t.name AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
+            SELECT e.offset, ${topic} AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
               e.processed_at, e.late, r.duplicates, r.conflicts, r.last_duplicate_at
-            FROM topic AS t
-            JOIN event AS e ON e.topic_id = t.id AND e.event_id = ${eventId}
-            LEFT JOIN redelivery AS r ON r.offset = e.offset
-            WHERE t.name = ${topic}`,
-          ([row]) =>
-            Option.map(Option.fromNullable(row), (row) => ({
-              event: storedEvent(row),
-              duplicates: row.duplicates ?? 0,
-              conflicts: row.conflicts ?? 0,
-              lastDuplicateAt: row.last_duplicate_at
-            }))
-        )
+            FROM event AS e LEFT JOIN redelivery AS r ON r.offset = e.offset
+            WHERE e.offset IN (SELECT value FROM json_each(${offsets}))
+              AND e.topic_id = ${known.id} AND e.event_id = ${eventId}`
+          return Option.map(Option.fromNullable(row), (row) => ({
+            event: storedEvent(row),
+            duplicates: row.duplicates ?? 0,
+            conflicts: row.conflicts ?? 0,
+            lastDuplicateAt: row.last_duplicate_at
+          }))
+        })
       ),
     books: read(readBooks),
     booksByTopic: (topicsMax) =>

@@ -1,0 +1,378 @@
+/**
+ * The index of keys: which events of the store may have a key. It takes the place of a unique index over the events,
+ * whose pages would be written at random places with every commit; here everything is written one behind the other, so
+ * that an append costs the same however many keys there are and in whatever order they come.
+ *
+ * The youngest keys are a table in memory, and nowhere on the disk: they are those of the events behind the last run,
+ * from which the table is made again. Once there are enough of them they are written as a run, which is never changed;
+ * where a level has enough runs, these are merged into one of the next level, a few pages at a time. Beside each run
+ * stands a filter, in memory too, that knows nearly every new key to be new.
+ *
+ * All that is written is written in the transaction that stores the events, so the index is, at every committed state,
+ * exactly that of its events. What is in memory may be ahead of that: whoever appends uses the index that the last
+ * successful append has left, and after a failure one that is loaded anew.
+ */
+import type { SqlClient } from "@effect/sql"
+import type { SqlError } from "@effect/sql/SqlError"
+import { Effect } from "effect"
+import { KeyIndexLimits } from "../../Config.ts"
+import { Filter, filterBytes } from "./Filter.ts"
+import { keyHash } from "./Hash.ts"
+import { Dealer, type Entries, fromBytes, pageOf, pagesFor, placeOf, toBytes } from "./Pages.ts"
+import { Table } from "./Table.ts"
+
+/** A run of keys on the disk. */
+interface Run {
+  readonly id: number
+  /** How often its keys were merged. */
+  readonly level: number
+  readonly keys: number
+  readonly pages: number
+  /** The last offset whose event is in it, or in an older one. */
+  readonly lastOffset: number
+  /** None where filters would take too much memory: then every hash may be in it. */
+  filter: Filter | undefined
+}
+
+/** A run that is being made of others, which stay in use until it is whole. */
+interface Merge {
+  readonly into: Run & { readonly filter: Filter }
+  readonly from: ReadonlyArray<Run>
+  /** The first of its pages that is not written yet. */
+  next: number
+}
+
+/** A run that is not in use any more, whose pages are being removed from its first one on. */
+interface Remains {
+  readonly id: number
+  readonly pages: number
+  next: number
+}
+
+interface RunRow {
+  readonly id: number
+  readonly level: number
+  readonly keys: number
+  readonly pages: number
+  readonly last_offset: number
+  readonly live: number
+  readonly bytes: Uint8Array | null
+}
+
+interface PageRow {
+  readonly place: number
+  readonly entries: Uint8Array
+}
+
+/** How many pages one statement reads. */
+const pagesReadMax = 512
+
+/** How many pages one statement writes. */
+const pagesWrittenMax = 16
+
+/** How many events one statement reads as the index is loaded. */
+const eventsReadMax = 4096
+
+/** The index of one store, as it is in memory. It may be used only while the connection is held. */
+export class KeyIndex {
+  private readonly seed: number
+  private readonly limits: KeyIndexLimits["Type"]
+  private young = new Table()
+  /** Those in use, from the oldest. */
+  private runs: ReadonlyArray<Run>
+  private merges: Array<Merge> = []
+  private readonly remains: Array<Remains>
+  private nextRun: number
+  /** How many keys were added since the last step of what there is to do. */
+  private added = 0
+
+  constructor(
+    seed: number,
+    limits: KeyIndexLimits["Type"],
+    runs: ReadonlyArray<Run>,
+    remains: ReadonlyArray<Remains>,
+    nextRun: number
+  ) {
+    this.seed = seed
+    this.limits = limits
+    this.runs = runs
+    this.remains = [...remains]
+    this.nextRun = nextRun
+    this.boundFilters()
+  }
+
+  hashOf(topicId: number, eventId: string): number {
+    return keyHash(this.seed, topicId, eventId)
+  }
+
+  /** Enters a key that is being stored. */
+  add(hash: number, offset: number): void {
+    this.young.add(hash, offset)
+    this.added++
+  }
+
+  /** The offsets of the youngest events whose keys have this hash, those of the append that is under way among them. */
+  youngest(hash: number): ReadonlyArray<number> {
+    return this.young.offsetsOf(hash)
+  }
+
+  /**
+   * The offsets of all events whose keys have one of these hashes, besides the youngest, and besides a few others: by
+   * the place of the hash in the list. Nothing where there are none.
+   */
+  inRuns(
+    sql: SqlClient.SqlClient,
+    hashes: ReadonlyArray<number>
+  ): Effect.Effect<ReadonlyMap<number, ReadonlyArray<number>>, SqlError> {
+    const wanted = new Map<number, Array<number>>()
+    for (let index = 0; index < hashes.length; index++) {
+      const hash = hashes[index] as number
+      for (const { id, pages, filter } of this.runs) {
+        if (filter !== undefined && !filter.mayHold(hash)) continue
+        const place = placeOf(id, pageOf(hash, pages))
+        const others = wanted.get(place)
+        if (others === undefined) wanted.set(place, [index])
+        else others.push(index)
+      }
+    }
+    return wanted.size === 0 ? Effect.succeed(nowhere) : findIn(sql, hashes, wanted)
+  }
+
+  /**
+   * Does what there is to do after an append up to this offset, inside its transaction: writes the youngest keys as a
+   * run once there are enough, and goes on a little with merging runs and removing those that were merged.
+   */
+  settle(sql: SqlClient.SqlClient, lastOffset: number): Effect.Effect<void, SqlError> {
+    return Effect.gen(this, function* () {
+      const { youngKeysMax, pagesPerStep, keysPerPage } = this.limits
+      if (this.young.size >= youngKeysMax) {
+        yield* this.writeYoungest(sql, lastOffset)
+        yield* this.beginMerges(sql)
+      }
+      // Merges go ahead twice as fast as keys come, so that each ends before the next one of its level is due.
+      const keysPerStep = (pagesPerStep * keysPerPage) / 2
+      while (this.added >= keysPerStep) {
+        this.added -= keysPerStep
+        for (const merge of [...this.merges]) yield* this.goOn(sql, merge)
+        yield* this.remove(sql)
+      }
+    })
+  }
+
+  private writeYoungest(sql: SqlClient.SqlClient, lastOffset: number) {
+    return Effect.gen(this, function* () {
+      const keys = this.young.size
+      const pages = pagesFor(keys, this.limits.keysPerPage)
+      const filter = Filter.for(keys)
+      const run = { id: this.nextRun++, level: 0, keys, pages, lastOffset, filter }
+      const dealer = new Dealer(0, pages, pages)
+      this.young.forEach((hash, offset) => {
+        filter.add(hash)
+        dealer.take(hash, offset)
+      })
+      yield* writeRun(sql, run, 1)
+      yield* writeFilter(sql, run)
+      yield* writePages(sql, run.id, 0, dealer.deal())
+      this.young = new Table()
+      this.runs = [...this.runs, run]
+      this.boundFilters()
+    })
+  }
+
+  /** Begins to merge what there is enough of: the oldest runs of a level, one merge a level at a time. */
+  private beginMerges(sql: SqlClient.SqlClient) {
+    return Effect.gen(this, function* () {
+      const levels = new Set(this.runs.map(({ level }) => level))
+      for (const level of levels) {
+        const from = this.runs.filter((run) => run.level === level).slice(0, this.limits.runsPerMerge)
+        if (
+          from.length < this.limits.runsPerMerge ||
+          this.merges.some(({ into }) => into.level === level + 1)
+        ) {
+          continue
+        }
+        const keys = from.reduce((sum, run) => sum + run.keys, 0)
+        const into = {
+          id: this.nextRun++,
+          level: level + 1,
+          keys,
+          pages: pagesFor(keys, this.limits.keysPerPage),
+          lastOffset: from.at(-1)?.lastOffset ?? 0,
+          filter: Filter.for(keys)
+        }
+        yield* writeRun(sql, into, 0)
+        this.merges.push({ into, from, next: 0 })
+      }
+    })
+  }
+
+  /** Merges some pages more, and puts the run into use when it is whole. */
+  private goOn(sql: SqlClient.SqlClient, merge: Merge) {
+    return Effect.gen(this, function* () {
+      const { into, from, next } = merge
+      const end = Math.min(into.pages, next + this.limits.pagesPerStep)
+      const dealer = new Dealer(next, end, into.pages)
+      for (const run of from) {
+        // A page more on either side, for what rounding may have put there.
+        const first = Math.max(0, Math.floor((next / into.pages) * run.pages) - 1)
+        const last = Math.min(run.pages - 1, Math.ceil((end / into.pages) * run.pages) + 1)
+        const rows = yield* sql<PageRow>`
+          SELECT place, entries FROM key_page
+          WHERE place BETWEEN ${placeOf(run.id, first)} AND ${placeOf(run.id, last)}`
+        for (const { entries } of rows)
+          eachEntry(fromBytes(entries), (hash, offset) => dealer.take(hash, offset))
+      }
+      const pages = dealer.deal()
+      for (const page of pages) eachEntry(page, (hash) => into.filter.add(hash))
+      yield* writePages(sql, into.id, next, pages)
+      merge.next = end
+      if (end < into.pages) return
+      const ids = JSON.stringify(from.map(({ id }) => id))
+      yield* sql`UPDATE key_run SET live = 1 WHERE id = ${into.id}`
+      yield* sql`UPDATE key_run SET live = 0 WHERE id IN (SELECT value FROM json_each(${ids}))`
+      yield* sql`DELETE FROM key_filter WHERE run_id IN (SELECT value FROM json_each(${ids}))`
+      yield* writeFilter(sql, into)
+      this.merges = this.merges.filter((other) => other !== merge)
+      for (const { id, pages } of from) this.remains.push({ id, pages, next: 0 })
+      // It stands where the oldest of them stood: runs lie in the order of their offsets.
+      this.runs = this.runs.flatMap((run) => (run === from[0] ? [into] : from.includes(run) ? [] : [run]))
+      this.boundFilters()
+      yield* this.beginMerges(sql)
+    })
+  }
+
+  /** Removes some pages more, twice as many as a step writes, for a merge leaves more behind than it makes. */
+  private remove(sql: SqlClient.SqlClient) {
+    return Effect.gen(this, function* () {
+      const [run] = this.remains
+      if (run === undefined) return
+      const end = Math.min(
+        run.pages,
+        run.next + 2 * this.limits.pagesPerStep * Math.max(1, this.merges.length)
+      )
+      yield* sql`
+        DELETE FROM key_page WHERE place BETWEEN ${placeOf(run.id, run.next)} AND ${placeOf(run.id, end - 1)}`
+      run.next = end
+      if (end < run.pages) return
+      yield* sql`DELETE FROM key_run WHERE id = ${run.id}`
+      this.remains.shift()
+    })
+  }
+
+  /** Keeps the filters of the youngest runs, as many as there may be in memory. */
+  private boundFilters(): void {
+    let bytes = 0
+    for (const run of [...this.runs].reverse()) {
+      bytes += filterBytes(run.keys)
+      if (bytes > this.limits.filterBytesMax) run.filter = undefined
+    }
+  }
+
+  /** Enters the events that lie behind the last run, at most so many; the last offset, where there may be more. */
+  private readYoungest(sql: SqlClient.SqlClient, keysMax: number) {
+    return Effect.gen(this, function* () {
+      let after = this.runs.at(-1)?.lastOffset ?? 0
+      while (this.young.size < keysMax) {
+        const limit = Math.min(eventsReadMax, keysMax - this.young.size)
+        const rows = yield* sql<{ offset: number; topic_id: number; event_id: string }>`
+          SELECT offset, topic_id, event_id FROM event WHERE offset > ${after} ORDER BY offset LIMIT ${limit}`
+        for (const { offset, topic_id, event_id } of rows)
+          this.young.add(this.hashOf(topic_id, event_id), offset)
+        after = rows.at(-1)?.offset ?? after
+        if (rows.length < limit) return undefined
+      }
+      return after
+    })
+  }
+
+  /** Loads the index as it is on the disk. */
+  static load = (sql: SqlClient.SqlClient): Effect.Effect<KeyIndex, SqlError> =>
+    Effect.gen(function* () {
+      const index = yield* loadRuns(sql)
+      yield* index.readYoungest(sql, Number.POSITIVE_INFINITY)
+      return index
+    })
+
+  /**
+   * Writes a run of events that are behind the last one, inside a transaction, where there are more than stay in memory;
+   * whether there were. So a store that was made without this index gets one.
+   */
+  static catchUp = (sql: SqlClient.SqlClient): Effect.Effect<boolean, SqlError> =>
+    Effect.gen(function* () {
+      const index = yield* loadRuns(sql)
+      const lastOffset = yield* index.readYoungest(sql, index.limits.youngKeysMax)
+      if (lastOffset === undefined) return false
+      yield* index.writeYoungest(sql, lastOffset)
+      return true
+    })
+}
+
+const nowhere: ReadonlyMap<number, ReadonlyArray<number>> = new Map()
+
+const loadRuns = (sql: SqlClient.SqlClient) =>
+  Effect.gen(function* () {
+    const limits = yield* KeyIndexLimits
+    const [store] = yield* sql<{ key_seed: number }>`SELECT key_seed FROM store`
+    const rows = yield* sql<RunRow>`
+      SELECT r.id, r.level, r.keys, r.pages, r.last_offset, r.live, f.bytes
+      FROM key_run AS r LEFT JOIN key_filter AS f ON f.run_id = r.id ORDER BY r.last_offset, r.id`
+    const runs = rows.flatMap(({ id, level, keys, pages, last_offset: lastOffset, live, bytes }) =>
+      live === 1 && bytes !== null
+        ? [{ id, level, keys, pages, lastOffset, filter: new Filter(new Uint8Array(bytes)) }]
+        : []
+    )
+    // A merge that was under way begins anew, when the next run is written; what it has made is removed.
+    const remains = rows.flatMap(({ id, pages, live }) => (live === 1 ? [] : [{ id, pages, next: 0 }]))
+    const nextRun = Math.max(0, ...rows.map(({ id }) => id)) + 1
+    return new KeyIndex(store?.key_seed ?? 0, limits, runs, remains, nextRun)
+  })
+
+const eachEntry = (entries: Entries, visit: (hash: number, offset: number) => void): void => {
+  for (let at = 0; at < entries.length; at += 2) visit(entries[at] ?? 0, entries[at + 1] ?? 0)
+}
+
+const writeRun = (sql: SqlClient.SqlClient, { id, level, keys, pages, lastOffset }: Run, live: 0 | 1) => sql`
+  INSERT INTO key_run (id, level, keys, pages, last_offset, live)
+  VALUES (${id}, ${level}, ${keys}, ${pages}, ${lastOffset}, ${live})`
+
+const writeFilter = (sql: SqlClient.SqlClient, { id, filter }: Run & { readonly filter: Filter }) =>
+  sql`INSERT INTO key_filter (run_id, bytes) VALUES (${id}, ${filter.bytes})`
+
+const writePages = (sql: SqlClient.SqlClient, run: number, first: number, pages: ReadonlyArray<Entries>) =>
+  Effect.gen(function* () {
+    for (let from = 0; from < pages.length; from += pagesWrittenMax) {
+      const some = pages.slice(from, from + pagesWrittenMax)
+      const values = some.map(() => "(?, ?)").join(", ")
+      yield* sql.unsafe(
+        `INSERT INTO key_page (place, entries) VALUES ${values}`,
+        some.flatMap((entries, index) => [placeOf(run, first + from + index), toBytes(entries)])
+      )
+    }
+  })
+
+const findIn = (
+  sql: SqlClient.SqlClient,
+  hashes: ReadonlyArray<number>,
+  wanted: ReadonlyMap<number, ReadonlyArray<number>>
+) =>
+  Effect.gen(function* () {
+    const found = new Map<number, Array<number>>()
+    const places = [...wanted.keys()]
+    for (let from = 0; from < places.length; from += pagesReadMax) {
+      const some = JSON.stringify(places.slice(from, from + pagesReadMax))
+      const rows = yield* sql<PageRow>`
+        SELECT place, entries FROM key_page WHERE place IN (SELECT value FROM json_each(${some}))`
+      for (const { place, entries } of rows) {
+        const page = fromBytes(entries)
+        for (const index of wanted.get(place) ?? []) {
+          for (let at = 0; at < page.length; at += 2) {
+            if (page[at] !== hashes[index]) continue
+            const offsets = found.get(index)
+            if (offsets === undefined) found.set(index, [page[at + 1] ?? 0])
+            else offsets.push(page[at + 1] ?? 0)
+          }
+        }
+      }
+    }
+    return found
+  })
