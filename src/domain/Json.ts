@@ -33,7 +33,9 @@ const openBrace = 0x7b
 const closeBrace = 0x7d
 const zero = 0x30
 
-const isSpace = (code: number): boolean => code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
+/** Whether a character is white space of JSON. */
+export const isSpace = (code: number): boolean =>
+  code === 0x20 || code === 0x0a || code === 0x0d || code === 0x09
 
 /** The first position from `at` on that is not white space, or `end`. */
 export const skipSpace = (text: string, at: number, end = text.length): number => {

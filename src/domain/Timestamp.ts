@@ -27,11 +27,62 @@ const daysInMonth = (year: number, month: number): number => {
 const daysSinceEpoch = (year: number, month: number, day: number): number =>
   Date.UTC(year + 400, month - 1, day) / 86_400_000 - 146_097
 
+/** The day since 1970-01-01, if there is such a day. */
+const dayOf = (year: number, month: number, day: number): number | undefined =>
+  !(month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth(year, month))
+    ? undefined
+    : daysSinceEpoch(year, month, day)
+
 /**
  * The instant that a timestamp names, or nothing where it names none: a wrong shape, no zone, 30 February, hour 24. A
  * leap second (second 60 of the last minute of a UTC day) counts as the first instant of the next day.
  */
 export const parseTimestamp = (text: string): Option.Option<Instant> => {
+  const plain = plainInstant(text)
+  return plain === undefined ? parseAnyTimestamp(text) : Option.some(plain)
+}
+
+/** What nearly all timestamps look like: `2026-11-22T10:00:00.123Z`, with any number of decimals or none. */
+export const plainInstant = (text: string): Instant | undefined => {
+  const zone = text.length - 1
+  if (zone < 19 || zone > 29 || text.charCodeAt(zone) !== 0x5a) return undefined
+  for (const [at, code] of separators) if (text.charCodeAt(at) !== code) return undefined
+  const year = digits(text, 0, 4)
+  const days = Number.isNaN(year) ? undefined : dayOf(year, digits(text, 5, 7), digits(text, 8, 10))
+  const hour = digits(text, 11, 13)
+  const minute = digits(text, 14, 16)
+  const second = digits(text, 17, 19)
+  if (days === undefined || !(hour < 24 && minute < 60 && second < 60)) return undefined
+  const whole = ((days * 24 + hour) * 60 + minute) * 60 + second
+  if (zone === 19) return { milliseconds: whole * 1000, nanoseconds: 0 }
+  const decimals = zone - 20
+  const fraction = digits(text, 20, zone) * 10 ** (9 - decimals)
+  if (text.charCodeAt(19) !== 0x2e || decimals === 0 || Number.isNaN(fraction)) return undefined
+  const milliseconds = Math.floor(fraction / 1_000_000)
+  return { milliseconds: whole * 1000 + milliseconds, nanoseconds: fraction - milliseconds * 1_000_000 }
+}
+
+const separators = [
+  [4, 0x2d],
+  [7, 0x2d],
+  [10, 0x54],
+  [13, 0x3a],
+  [16, 0x3a]
+] as const
+
+/** The number that these digits make; not a number where one of them is none. */
+const digits = (text: string, from: number, to: number): number => {
+  let number = 0
+  for (let at = from; at < to; at++) {
+    const digit = text.charCodeAt(at) - 0x30
+    if (!(digit >= 0 && digit <= 9)) return Number.NaN
+    number = number * 10 + digit
+  }
+  return number
+}
+
+/** The same of every timestamp that is taken. */
+export const parseAnyTimestamp = (text: string): Option.Option<Instant> => {
   const found = shape.exec(text)
   if (found === null) return Option.none()
   const number = (index: number): number => Number(found[index] ?? 0)
@@ -45,10 +96,11 @@ export const parseTimestamp = (text: string): Option.Option<Instant> => {
   ]
   const zoneHour = number(10)
   const zoneMinute = number(11)
-  if (month < 1 || month > 12 || day < 1 || day > daysInMonth(year, month)) return Option.none()
-  if (hour > 23 || minute > 59 || second > 60 || zoneHour > 23 || zoneMinute > 59) return Option.none()
+  const days = dayOf(year, month, day)
+  if (days === undefined || hour > 23 || minute > 59 || second > 60 || zoneHour > 23 || zoneMinute > 59)
+    return Option.none()
   const zone = (zoneHour * 60 + zoneMinute) * (found[9] === "-" ? -1 : 1)
-  const minutes = daysSinceEpoch(year, month, day) * 1440 + hour * 60 + minute - zone
+  const minutes = days * 1440 + hour * 60 + minute - zone
   if (second === 60 && (((minutes + 1) % 1440) + 1440) % 1440 !== 0) return Option.none()
   const fraction = (found[7] ?? "").padEnd(9, "0")
   return Option.some({

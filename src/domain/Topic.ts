@@ -19,6 +19,14 @@ export const topicRule = `1 to ${topicCharactersMax} characters: segments of a-z
 export const normaliseTopic = (text: string): Option.Option<string> =>
   text.length <= topicCharactersMax && topicShape.test(text) ? Option.some(text.toLowerCase()) : Option.none()
 
+/** Whether a character may stand in a segment of a topic that is not normalised yet. */
+export const isTopicCode = (code: number): boolean =>
+  (code >= 0x61 && code <= 0x7a) ||
+  (code >= 0x30 && code <= 0x39) ||
+  (code >= 0x41 && code <= 0x5a) ||
+  code === 0x5f ||
+  code === 0x2d
+
 /** A set of topics: one topic, or every topic of a shape. */
 export type TopicPattern =
   | { readonly _tag: "Exact"; readonly topic: string }

@@ -63,7 +63,8 @@ export const Topic = parsed("Topic", topicRule, normaliseTopic, isString, (topic
   examples: ["system.metrics.cpu"]
 })
 
-const nameCodePointsMax = 255
+/** The longest name of an event or a source, in code points. */
+export const nameCodePointsMax = 255
 const nameRule = `1 to ${nameCodePointsMax} characters without control characters`
 
 /** Whether a text can name an event or a source: 1 to 255 code points, no control characters, no lone surrogates. */

@@ -14,14 +14,13 @@ import {
   elementsAt,
   extentAt,
   jsonDepthMax,
-  type Member,
   membersAt,
   sameJson,
   skipSpace
 } from "../domain/Json.ts"
 import { parseTimestamp } from "../domain/Timestamp.ts"
-import { normaliseTopic } from "../domain/Topic.ts"
-import { isName, PublishedEvent, sequenceRule, strict } from "./Api.ts"
+import { PublishedEvent, sequenceRule, strict } from "./Api.ts"
+import { plainEvents } from "./PlainBody.ts"
 
 /** The types of body that are read. */
 export type BodyType = "json" | "ndjson"
@@ -46,13 +45,25 @@ export const decodeBody = (
   bytes: Uint8Array,
   type: BodyType,
   limits: Limits
+): Either.Either<ReadonlyArray<Event>, Refusal> => {
+  if (bytes.length === 0) return Either.left(new MalformedBody({ detail: "The body is empty." }))
+  let text: string
+  try {
+    text = utf8.decode(bytes)
+  } catch {
+    return Either.left(new MalformedBody({ detail: "The body is not UTF-8." }))
+  }
+  const plain = plainEvents(text, type, limits)
+  return plain === undefined ? decodeText(text, type, limits) : Either.right(plain)
+}
+
+/** The same of the text of any body. What is plain is read faster by `PlainBody.ts`. */
+export const decodeText = (
+  text: string,
+  type: BodyType,
+  limits: Limits
 ): Either.Either<ReadonlyArray<Event>, Refusal> =>
   Either.gen(function* () {
-    if (bytes.length === 0) return yield* Either.left(new MalformedBody({ detail: "The body is empty." }))
-    const text = yield* Either.try({
-      try: () => utf8.decode(bytes),
-      catch: () => new MalformedBody({ detail: "The body is not UTF-8." })
-    })
     const { requestEventsMax } = limits
     const candidates = yield* type === "json"
       ? fromJson(text, requestEventsMax)
@@ -176,10 +187,6 @@ const decodeEvent = ({
   }
   const payload = members.find(({ name }) => name === "payload")?.value
   const payloadText = payload === undefined ? "{}" : compactAt(text, payload)
-  if (payload === undefined || payload.depth <= jsonDepthMax) {
-    const event = plainEvent(value as Readonly<Record<string, unknown>>, members, payloadText)
-    if (event !== undefined) return Either.right(event)
-  }
   const decoded = decodePublished(value)
   const faults: Array<Fault> = []
   if (Either.isLeft(decoded)) {
@@ -216,47 +223,3 @@ const decodeEvent = ({
     origin: origin ?? null
   })
 }
-
-/**
- * The event, where it is as nearly all are: each member once, each of them right, and no `sequence`. It knows less than
- * the contract's schema and decides the same, in a fraction of the time; what it does not take, the schema judges.
- */
-export const plainEvent = (
-  value: Readonly<Record<string, unknown>>,
-  members: ReadonlyArray<Member>,
-  payload: string
-): Event | undefined => {
-  const { topic, event_id: eventId, timestamp, source, origin } = value
-  let known = 0
-  for (const { name } of members) {
-    const bit = plainMembers[name]
-    if (bit === undefined || (known & bit) !== 0) return undefined
-    known |= bit
-  }
-  if (typeof topic !== "string" || typeof eventId !== "string") return undefined
-  if (typeof timestamp !== "string" || typeof source !== "string") return undefined
-  if ((known & plainMembers.origin) !== 0 && (typeof origin !== "string" || !isName(origin))) return undefined
-  if (!isName(eventId) || !isName(source)) return undefined
-  const normalised = Option.getOrUndefined(normaliseTopic(topic))
-  const time = Option.getOrUndefined(parseTimestamp(timestamp))
-  if (normalised === undefined || time === undefined) return undefined
-  return {
-    topic: normalised,
-    eventId,
-    timestamp,
-    time,
-    source,
-    payload,
-    sequence: null,
-    origin: typeof origin === "string" ? origin : null
-  }
-}
-
-const plainMembers = Object.assign(Object.create(null), {
-  topic: 1,
-  event_id: 2,
-  timestamp: 4,
-  source: 8,
-  payload: 16,
-  origin: 32
-}) as Readonly<Record<string, number>> & { readonly origin: number }

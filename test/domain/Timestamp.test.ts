@@ -5,7 +5,13 @@
 import { Option } from "effect"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { compareInstants, isoTime, parseTimestamp } from "../../src/domain/Timestamp.ts"
+import {
+  compareInstants,
+  isoTime,
+  parseAnyTimestamp,
+  parseTimestamp,
+  plainInstant
+} from "../../src/domain/Timestamp.ts"
 import { anyTimestamp, instant } from "../support/events.ts"
 
 const exists = (text: string) => Option.isSome(parseTimestamp(text))
@@ -124,6 +130,25 @@ describe("a timestamp", () => {
       }),
       { numRuns: 1000 }
     )
+  })
+})
+
+describe("a plain timestamp", () => {
+  it("names the instant that it names among all others, if it is taken", () => {
+    const harmed = fc
+      .tuple(anyTimestamp, fc.nat(30), fc.nat(1), fc.constantFrom("", "Z", ".", "9", "0", "-", "+", " ", "é"))
+      .map(([text, at, removed, added]) => text.slice(0, at) + added + text.slice(at + removed))
+    let taken = 0
+    fc.assert(
+      fc.property(fc.oneof(anyTimestamp, harmed), (text) => {
+        const plain = plainInstant(text)
+        if (plain === undefined) return
+        taken++
+        expect(Option.some(plain)).toEqual(parseAnyTimestamp(text))
+      }),
+      { numRuns: 3000 }
+    )
+    expect(taken).toBeGreaterThan(100)
   })
 })
 

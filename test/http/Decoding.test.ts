@@ -1,14 +1,12 @@
 /**
- * The quick look at an event, and the short way of a publish: each decides and answers exactly as the one that it
+ * The reading of plain bodies, and the short way of a publish: each decides and answers exactly as the one that it
  * spares does.
  */
-import { Either, Option, Schema } from "effect"
+import { Either } from "effect"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { compactAt, membersAt } from "../../src/domain/Json.ts"
-import { parseTimestamp } from "../../src/domain/Timestamp.ts"
-import { PublishedEvent, strict } from "../../src/http/Api.ts"
-import { plainEvent } from "../../src/http/Decoding.ts"
+import { decodeText } from "../../src/http/Decoding.ts"
+import { plainEvents } from "../../src/http/PlainBody.ts"
 import { withServer } from "../support/server.ts"
 import { event, post } from "./client.ts"
 
@@ -30,7 +28,7 @@ const odd = fc.oneof(
   fc.jsonValue()
 )
 const often = <A>(right: fc.Arbitrary<A>) =>
-  fc.oneof({ weight: 12, arbitrary: right as fc.Arbitrary<unknown> }, { weight: 1, arbitrary: odd })
+  fc.oneof({ weight: 30, arbitrary: right as fc.Arbitrary<unknown> }, { weight: 1, arbitrary: odd })
 
 const member = (name: string, value: fc.Arbitrary<unknown>) => fc.tuple(fc.constant(name), value)
 const timestamp = fc.constantFrom(
@@ -43,12 +41,17 @@ const timestamp = fc.constantFrom(
 const sometimes = (name: string, value: fc.Arbitrary<unknown>, freq: number) =>
   fc.option(member(name, value), { freq, nil: undefined })
 
+const eventId = fc.oneof(
+  { weight: 3, arbitrary: fc.stringMatching(/^[a-zé0-9 :-]{1,20}$/) },
+  { weight: 1, arbitrary: fc.string({ minLength: 1, unit: "grapheme" }) }
+)
+
 /** The members of an event in any order, nearly always right; sometimes one is missing or stands twice. */
 const members = fc
   .tuple(
     fc.tuple(
       member("topic", often(fc.constantFrom("app.log", "App.LOG"))),
-      member("event_id", often(fc.string({ minLength: 1, unit: "grapheme" }))),
+      member("event_id", often(eventId)),
       member("timestamp", often(timestamp)),
       member("source", often(fc.constantFrom("service-a", "ß"))),
       sometimes("payload", fc.jsonValue(), 4),
@@ -59,11 +62,15 @@ const members = fc
         undefined,
         undefined,
         undefined,
+        undefined,
+        undefined,
+        undefined,
+        undefined,
         ["__proto__", 1] as const,
         ["more", 1] as const
       )
     ),
-    fc.constantFrom("whole", "whole", "whole", "whole", "one less", "one twice")
+    fc.constantFrom(...Array.from({ length: 10 }, () => "whole"), "one less", "one twice")
   )
   .chain(([given, form]) => {
     const all = given.filter((it) => it !== undefined)
@@ -75,36 +82,98 @@ const members = fc
 const textOf = (list: ReadonlyArray<readonly [string, unknown]>): string =>
   `{${list.map(([name, value]) => `${JSON.stringify(name)}:${JSON.stringify(value)}`).join(",")}}`
 
-describe("the quick look at an event", () => {
-  it("takes what the contract's schema takes, but for numbered events, and makes the same of it", () => {
-    fc.assert(
-      fc.property(members, (list) => {
-        const text = textOf(list)
-        const value = JSON.parse(text) as Record<string, unknown>
-        const found = membersAt(text, 0)
-        const payloadAt = found.find(({ name }) => name === "payload")?.value
-        const payload = payloadAt === undefined ? "{}" : compactAt(text, payloadAt)
-        const isOnce = new Set(found.map(({ name }) => name)).size === found.length
-        const known = Schema.decodeUnknownEither(PublishedEvent, strict)(value)
-        const plain = plainEvent(value, found, payload)
-        if (Either.isLeft(known) || !isOnce || known.right.sequence !== undefined) {
-          expect(plain).toBeUndefined()
-          return
-        }
-        const { topic, event_id, timestamp, source, origin } = known.right
-        expect(plain).toEqual({
-          topic,
-          eventId: event_id,
-          timestamp,
-          time: Option.getOrThrow(parseTimestamp(timestamp)),
-          source,
-          payload,
-          sequence: null,
-          origin: origin ?? null
-        })
-      }),
-      { numRuns: 3000 }
+const space = fc.constantFrom("", "", "", " ", "\n", "\r\n", "\t ")
+const spaced = (values: fc.Arbitrary<ReadonlyArray<readonly [string, unknown]>>) =>
+  fc
+    .tuple(values, space, space, fc.constantFrom(undefined, undefined, 1))
+    .map(
+      ([list, before, after, indent]) =>
+        `{${list
+          .map(
+            ([name, value]) =>
+              `${before}${JSON.stringify(name)}${after}:${JSON.stringify(value, null, indent)}`
+          )
+          .join(",")}${after}}`
     )
+
+/** Bodies of every shape, most of them right. */
+const bodyText = fc
+  .tuple(fc.array(spaced(members), { minLength: 1, maxLength: 3 }), space, fc.nat(4))
+  .map(([events, around, shape]) =>
+    shape === 0
+      ? `${around}[${events.join(`${around},`)}]${around}`
+      : shape === 1
+        ? `{${around}"events"${around}:[${events.join(",")}]${around}}`
+        : shape === 2
+          ? events.join("\n\n")
+          : shape === 3
+            ? events.join("\r\n")
+            : `${around}${events[0]}${around}`
+  )
+
+/** What may be wrong with them: characters that are put in, left out or put in the place of others. */
+const harm = fc.array(
+  fc.tuple(
+    fc.double({ min: 0, max: 1, noNaN: true }),
+    fc.nat(2),
+    fc.constantFrom(...'"\\{}[],:.-+eEu019 \n\t\u0000\u007f\u0085é\ud83d\ude00nulltruefalse')
+  ),
+  { maxLength: 2 }
+)
+
+const harmed = ([text, harms]: readonly [string, ReadonlyArray<readonly [number, number, string]>]) =>
+  harms.reduce((sofar, [where, removed, added]) => {
+    const at = Math.floor(where * sofar.length)
+    return sofar.slice(0, at) + (removed === 2 ? "" : added) + sofar.slice(at + Math.min(removed, 1))
+  }, text)
+
+const limits = { requestEventsMax: 2, eventBytesMax: 1200 }
+
+const body = fc.oneof(fc.tuple(bodyText, fc.constant([])), fc.tuple(bodyText, harm)).map(harmed)
+
+describe("a plain body", () => {
+  it.each(["json", "ndjson"] as const)(
+    "of %s is one that the contract takes, and gives the same events",
+    (type) => {
+      let taken = 0
+      fc.assert(
+        fc.property(body, (text) => {
+          const plain = plainEvents(text, type, limits)
+          if (plain === undefined) return
+          taken++
+          expect(Either.right(plain)).toEqual(decodeText(text, type, limits))
+        }),
+        { numRuns: 4000 }
+      )
+      expect(taken).toBeGreaterThan(30)
+    }
+  )
+
+  it("is what nearly all send", () => {
+    const plain = { topic: "App.LOG", event_id: "é-1", timestamp: "2026-11-22T10:00:00Z", source: "ß" }
+    const payload = {
+      text: 'a "quoted" \\ \u0001 😀',
+      list: [1, -0.5, 1e21, true, false, null, [], {}],
+      deep: { a: { b: 1 } }
+    }
+    const events = [plain, { ...plain, payload }, { payload, sequence: 42, ...plain, origin: "store-1" }]
+    const bodies = {
+      json: [
+        JSON.stringify(events),
+        JSON.stringify(events, null, 2),
+        JSON.stringify({ events }),
+        JSON.stringify(events[2])
+      ],
+      ndjson: [events.map((each) => JSON.stringify(each)).join("\n"), `${JSON.stringify(plain)}\r\n\r\n`]
+    }
+    for (const type of ["json", "ndjson"] as const) {
+      for (const text of bodies[type]) {
+        const found = plainEvents(text, type, { requestEventsMax: 3, eventBytesMax: 4000 })
+        expect(Either.right(found)).toEqual(
+          decodeText(text, type, { requestEventsMax: 3, eventBytesMax: 4000 })
+        )
+      }
+    }
   })
 })
 
