@@ -2,14 +2,22 @@
  * The benchmark's command line: `npm run bench -- --help`.
  */
 import { against } from "./against.ts"
+import { features } from "./features.ts"
 import { machine } from "./figures.ts"
+import { growth } from "./growth.ts"
+import { latency } from "./latency.ts"
 import { type Benchmark, type BenchmarkName, help, readArguments } from "./options.ts"
+import { overload } from "./overload.ts"
 import { courseReport } from "./report.ts"
 
 const benchmarks: Readonly<Record<BenchmarkName, Benchmark>> = {
   single: against("single"),
   batch: against("batch"),
-  random: against("random")
+  random: against("random"),
+  growth,
+  latency,
+  overload: overload(),
+  features: features()
 }
 
 // On standard error: it is no part of the result.
@@ -33,7 +41,7 @@ const bench = async ({ chosen, options, json }: ReturnType<typeof readArguments>
 }
 
 try {
-  const given = readArguments()
+  const given = readArguments(process.argv.slice(2))
   if (given.help) process.stdout.write(help)
   else await bench(given)
 } catch (error) {

@@ -14,9 +14,11 @@ export const courseReport = {
   bytesPerEvent: 156
 } as const
 
-/** A number with its thousands apart. */
+/** A number with its thousands apart, or a dash where there was nothing to measure. */
 export const number = (value: number, digits = 0): string =>
-  value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })
+  Number.isNaN(value)
+    ? "–"
+    : value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits })
 
 export const percent = (share: number): string => `${number(share * 100, 1)} %`
 
