@@ -128,10 +128,15 @@ const hexOfByte = Array.from({ length: 256 }, (_, byte) => byte.toString(16).pad
 
 const hex16 = (word: number): string => `${hexOfByte[(word >>> 8) & 255]}${hexOfByte[word & 255]}`
 
+const word = (n: number, source: number, index: number): number =>
+  scattered(n ^ scattered(source * 4 + index + 1))
+
 // As random to an index as a real one, in the form of version 4; but the same each time.
 const uuid = (n: number, source: number): string => {
-  const word = (index: number) => scattered(n ^ scattered(source * 4 + index + 1))
-  const [a, b, c, d] = [word(0), word(1), word(2), word(3)]
+  const a = word(n, source, 0)
+  const b = word(n, source, 1)
+  const c = word(n, source, 2)
+  const d = word(n, source, 3)
   const versioned = (b & 0x0fff) | 0x4000
   const variant = (c & 0x3fff) | 0x8000
   return (

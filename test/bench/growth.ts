@@ -35,6 +35,8 @@ interface Restart {
 }
 
 interface Growth {
+  /** Resident after the start with no events. */
+  readonly emptyMebibytes: number
   readonly intervals: ReadonlyArray<Interval>
   /** Events a second while there were few keys, which are 50,000 to 150,000 where there will be a million and more. */
   readonly early: number
@@ -45,8 +47,9 @@ interface Growth {
   readonly peakMebibytes: number
   readonly afterKill: Restart
   readonly afterStop: Restart
-  readonly databaseBytes: number
-  /** Bytes of the database that are not id, source, timestamp or payload of an event, divided by the events. */
+  /** The database after a stop, divided by the events. */
+  readonly bytesPerEvent: number
+  /** Of it what is not id, source, timestamp or payload of an event. */
   readonly bytesBeyondContent: number
 }
 
@@ -87,6 +90,7 @@ const grow = async (name: ServerName, keys: number, progress: Progress): Promise
   const database = join(temporaryFolder(), "events.db")
   try {
     const serving = await startServer(name, database)
+    const emptyMebibytes = memoryOf(serving.pid)
     const next = requests(1, batch, look)
     const marks = [...marksOf(keys)]
     const intervals: Array<Interval> = []
@@ -132,6 +136,7 @@ const grow = async (name: ServerName, keys: number, progress: Progress): Promise
     const early = rateOf(intervals.filter(({ upTo }) => few / 2 < upTo && upTo <= few * 1.5))
     const late = rateOf(intervals.slice(-1))
     return {
+      emptyMebibytes,
       intervals,
       early,
       late,
@@ -140,7 +145,7 @@ const grow = async (name: ServerName, keys: number, progress: Progress): Promise
       peakMebibytes,
       afterKill,
       afterStop,
-      databaseBytes: bytes,
+      bytesPerEvent: bytes / stored,
       bytesBeyondContent: (bytes - content) / stored
     }
   } finally {
@@ -173,11 +178,13 @@ const summary: ReadonlyArray<readonly [title: string, of: (growth: Growth) => nu
   ["events/s at the end", ({ late }) => late, 0],
   ["the end to few keys", ({ lateToEarly }) => lateToEarly, 2],
   ["longest request, ms", ({ longestMilliseconds }) => longestMilliseconds, 0],
+  ["memory while empty, MiB", ({ emptyMebibytes }) => emptyMebibytes, 0],
   ["peak memory, MiB", ({ peakMebibytes }) => peakMebibytes, 0],
   ["start after a kill, ms", ({ afterKill }) => afterKill.milliseconds, 0],
   ["start after a stop, ms", ({ afterStop }) => afterStop.milliseconds, 0],
   ["memory after the start, MiB", ({ afterStop }) => afterStop.mebibytes, 0],
-  ["stored bytes an event beyond its content", ({ bytesBeyondContent }) => bytesBeyondContent, 0]
+  ["stored bytes an event", ({ bytesPerEvent }) => bytesPerEvent, 0],
+  ["of them beyond its content", ({ bytesBeyondContent }) => bytesBeyondContent, 0]
 ]
 
 // The intervals of the first round, and of all rounds what sums them up.

@@ -51,6 +51,7 @@ const svgOf = ({ title, x, lines }: Plot): string => {
   const shown = (value: number) => value.toLocaleString("en-US")
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12">`,
+    `<title>${escaped(title)} over ${escaped(x)}</title>`,
     `<rect width="${width}" height="${height}" fill="#ffffff"/>`,
     text(edge.left, 22, "start", title),
     text((edge.left + right) / 2, height - 10, "middle", x),
