@@ -39,13 +39,10 @@ export const measureAll = async (
 ): Promise<Rounds> => {
   const { rounds = 3, events = workload.events } = options
   const { warmUpEvents = Math.min(Math.floor(events / 4), 20_000) } = options
-  const byName = new Map(contenders.map((contender) => [contender.name, contender]))
-  return inTurn([...byName.keys()], rounds, async (name, round) => {
-    const contender = byName.get(name)
-    if (contender === undefined) throw new Error(`there is no ${name}`)
+  return inTurn(contenders, rounds, async (contender, round) => {
     const measured = await measure(contender, workload, events, warmUpEvents)
     const rate = number(measured.eventsPerSecond)
-    progress(`${workload.title}, round ${round} of ${rounds}, ${name}: ${rate} events/s`)
+    progress(`${workload.title}, round ${round} of ${rounds}, ${contender.name}: ${rate} events/s`)
     return measured
   })
 }

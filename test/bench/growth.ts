@@ -57,7 +57,8 @@ const intervalsCount = 20
 
 export const growth: Benchmark = async ({ keys = 5_000_000, rounds = 1, peers, plot }, progress) => {
   const names: ReadonlyArray<ServerName> = peers ? ["sekali", "floor"] : ["sekali"]
-  const grown = await inTurn(names, rounds, (name) => grow(name as ServerName, keys, progress))
+  const servers = names.map((name) => ({ name }))
+  const grown = await inTurn(servers, rounds, ({ name }) => grow(name, keys, progress))
   if (plot !== undefined) {
     const lines = Object.entries(grown).map(([name, all]) => ({
       name,

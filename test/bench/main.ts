@@ -1,6 +1,7 @@
 /**
  * The benchmark's command line: `npm run bench -- --help`.
  */
+import { cleanUp } from "../support/process.ts"
 import { against } from "./against.ts"
 import { features } from "./features.ts"
 import { machine } from "./figures.ts"
@@ -22,6 +23,11 @@ const benchmarks: Readonly<Record<BenchmarkName, Benchmark>> = {
 
 // On standard error: it is no part of the result.
 const progress = (text: string) => void process.stderr.write(`${text}\n`)
+
+// A run that is broken off leaves no process behind, and no database of some gigabytes.
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
+}
 
 const bench = async ({ chosen, options, json }: ReturnType<typeof readArguments>) => {
   const results: Record<string, unknown> = {}

@@ -150,17 +150,17 @@ export const measure = async (
   }
 }
 
-/** Measures contenders in turn, so that what disturbs the machine for a while disturbs all of them. */
-export const inTurn = async <A>(
-  names: ReadonlyArray<string>,
+/** Measures each in turn, so that what disturbs the machine for a while disturbs all of them. */
+export const inTurn = async <A, Each extends { readonly name: string }>(
+  all: ReadonlyArray<Each>,
   rounds: number,
-  measureOne: (name: string, round: number) => Promise<A>
+  measureOne: (each: Each, round: number) => Promise<A>
 ): Promise<Readonly<Record<string, ReadonlyArray<A>>>> => {
-  const measured: Record<string, Array<A>> = Object.fromEntries(names.map((name) => [name, []]))
+  const measured = all.map((each) => ({ each, rounds: [] as Array<A> }))
   for (let round = 1; round <= rounds; round++) {
-    for (const name of names) measured[name]?.push(await measureOne(name, round))
+    for (const { each, rounds } of measured) rounds.push(await measureOne(each, round))
   }
-  return measured
+  return Object.fromEntries(measured.map(({ each, rounds }) => [each.name, rounds]))
 }
 
 /** Asks until so many events are counted. */
