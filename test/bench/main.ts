@@ -1,112 +1,55 @@
 /**
  * The benchmark's command line: `npm run bench -- --help`.
  */
-import { availableParallelism } from "node:os"
-import { parseArgs } from "node:util"
-import { SingleBar } from "cli-progress"
-import type { Workload } from "./load.ts"
-import { type Measurement, measure, medianRound } from "./measure.ts"
-import { courseReport, table } from "./report.ts"
+import { cleanUp } from "../support/process.ts"
+import { against } from "./against.ts"
+import { features } from "./features.ts"
+import { machine } from "./figures.ts"
+import { growth } from "./growth.ts"
+import { latency } from "./latency.ts"
+import { type Benchmark, type BenchmarkName, help, readArguments } from "./options.ts"
+import { overload } from "./overload.ts"
+import { courseReport } from "./report.ts"
 
-const workloads: Readonly<Record<string, Workload>> = {
-  single: { title: "single", batch: 1, connections: 32 },
-  batch: { title: "batches of 100", batch: 100, connections: 8 }
+const benchmarks: Readonly<Record<BenchmarkName, Benchmark>> = {
+  single: against("single"),
+  batch: against("batch"),
+  random: against("random"),
+  growth,
+  latency,
+  overload: overload(),
+  features: features()
 }
 
-const help = `Publishes events over HTTP to a real service with a fresh database, a fifth of them duplicates, over 10 topics.
+// On standard error: it is no part of the result.
+const progress = (text: string) => void process.stderr.write(`${text}\n`)
 
-Usage
-  npm run bench                         every workload
-  npm run bench -- single               one of them: ${Object.keys(workloads).join(", ")}
-  npm run bench -- --events 50000 --rounds 5
-  npm run --silent bench -- --json      for machines: every round, and the median one of each workload
-
-Options
-  --events N    how many events a round publishes (5000)
-  --rounds N    how many rounds, each on a fresh service; the median one by throughput is shown (3)
-  --warm-up N   how many events are published before, and do not count (1000)
-  --json        print JSON instead of a table
-  --help        print this page
-`
-
-const whole = (name: string, text: string, least: number): number => {
-  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN
-  if (value >= least) return value
-  throw new Error(`--${name} is ${text}, but must be a whole number from ${least} on`)
+// A run that is broken off leaves no process behind, and no database of some gigabytes.
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
 }
 
-const readArguments = () => {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      events: { type: "string", default: "5000" },
-      rounds: { type: "string", default: "3" },
-      "warm-up": { type: "string", default: "1000" },
-      json: { type: "boolean", default: false },
-      help: { type: "boolean", short: "h", default: false }
-    }
-  })
-  const names = positionals.length === 0 ? Object.keys(workloads) : positionals
-  const chosen = names.map((name) => {
-    const workload = Object.hasOwn(workloads, name) ? workloads[name] : undefined
-    if (workload !== undefined) return [name, workload] as const
-    throw new Error(`there is no workload "${name}"; there are ${Object.keys(workloads).join(", ")}`)
-  })
-  return {
-    chosen,
-    events: whole("events", values.events, 10),
-    rounds: whole("rounds", values.rounds, 1),
-    warmUpEvents: whole("warm-up", values["warm-up"], 0),
-    json: values.json,
-    help: values.help
+const bench = async ({ chosen, options, json }: ReturnType<typeof readArguments>) => {
+  const results: Record<string, unknown> = {}
+  for (const name of chosen) {
+    const findings = await benchmarks[name](options, progress)
+    results[name] = findings.json
+    if (!json) process.stdout.write(`${findings.text}\n\n`)
   }
-}
-
-const bench = async ({ chosen, events, rounds, warmUpEvents, json }: ReturnType<typeof readArguments>) => {
-  // On standard error, and only where that is a terminal: it is no part of the result.
-  const bar = new SingleBar({
-    format: "{bar} {percentage} % | {workload}, round {round} of {rounds}",
-    hideCursor: true,
-    clearOnComplete: true,
-    noTTYOutput: false,
-    stream: process.stderr
-  })
-  const measured: Array<readonly [name: string, workload: Workload, rounds: ReadonlyArray<Measurement>]> = []
-  bar.start(events * rounds * chosen.length, 0, { workload: "", round: 1, rounds })
-  try {
-    for (const [index, [name, workload]] of chosen.entries()) {
-      const done: Array<Measurement> = []
-      while (done.length < rounds) {
-        const before = (index * rounds + done.length) * events
-        const shown = { workload: workload.title, round: done.length + 1 }
-        done.push(await measure(workload, events, warmUpEvents, (sent) => bar.update(before + sent, shown)))
-      }
-      measured.push([name, workload, done])
-    }
-  } finally {
-    bar.stop()
-  }
-  if (json) {
-    const result = Object.fromEntries(
-      measured.map(([name, workload, all]) => [name, { workload, median: medianRound(all), rounds: all }])
+  const where = machine()
+  if (json) process.stdout.write(`${JSON.stringify({ machine: where, ...results, courseReport })}\n`)
+  else {
+    process.stdout.write(
+      `Medians of the rounds, and the least and the most in brackets. Node ${where.node}, ${where.cpus} CPUs ` +
+        `(${where.model}) for the servers and the load.\nThe course report measured its own design, on one CPU.\n`
     )
-    const machine = { node: process.version, cpus: availableParallelism() }
-    process.stdout.write(`${JSON.stringify({ machine, events, warmUpEvents, ...result, courseReport })}\n`)
-    return
   }
-  const connections = chosen.map(([, { title, connections }]) => `${title}: ${connections} connections`)
-  process.stdout.write(
-    `${table(measured.map(([, { title }, all]) => [title, medianRound(all)]))}\n\n` +
-      `${connections.join("; ")}. The median of ${rounds} rounds, each on a fresh service after ${warmUpEvents} events ` +
-      `of warm-up;\nNode ${process.version}, ${availableParallelism()} CPUs for the service and the load. ` +
-      "The course report measured its own design, on one CPU.\n"
-  )
 }
 
 try {
-  const options = readArguments()
-  if (options.help) process.stdout.write(help)
-  else await bench(options)
+  const given = readArguments(process.argv.slice(2))
+  if (given.help) process.stdout.write(help)
+  else await bench(given)
 } catch (error) {
   process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
   process.exitCode = 1

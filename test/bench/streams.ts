@@ -6,14 +6,13 @@
  * The time begins with `processed_at`, which the service reads just before the commit: so it contains the commit with its
  * sync, and what is printed is more than what the stream alone takes. Both ends have the clock of this machine.
  */
-import { readFileSync } from "node:fs"
 import { connect, type Socket } from "node:net"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { publish } from "../support/client.ts"
 import { cleanUp, serve, temporaryFolder } from "../support/process.ts"
-import { quantile } from "./measure.ts"
+import { cpuOf, memoryOf, quantile } from "./figures.ts"
 
 const help = `Holds idle and active subscribers on a real service, and measures from commit to delivery.
 
@@ -41,17 +40,6 @@ interface Measured {
   readonly memory: number
   /** Share of one CPU that the service used. */
   readonly cpu: number
-}
-
-const memoryOf = (pid: number): number => {
-  const [, kibibytes = "0"] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8")) ?? []
-  return Number(kibibytes) / 1024
-}
-
-/** The CPU time that a process has used, in seconds. */
-const cpuOf = (pid: number): number => {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? []
-  return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
 const open = (port: number, topic: string, onText: (text: string) => void): Promise<Socket> =>

@@ -1,0 +1,196 @@
+/**
+ * `overload`: twice of what the service can take, offered by a schedule over so many connections that its queue is full:
+ * how much it goes on committing, and how it refuses the rest. Those that are refused do not wait as they are told to,
+ * so that the overload lasts.
+ */
+import { join } from "node:path"
+import { monitorEventLoopDelay } from "node:perf_hooks"
+import { stats } from "../support/client.ts"
+import { cleanUp, temporaryFolder } from "../support/process.ts"
+import { forSeconds, type Look, requests } from "./events.ts"
+import { type Latency, latencyOf, memoryOf, peakMemoryOf } from "./figures.ts"
+import type { Benchmark, Progress } from "./options.ts"
+import { number, percent, table } from "./report.ts"
+import { sendClosed, sendOpen } from "./sending.ts"
+import { startServer } from "./servers.ts"
+
+/** A way to overload the service. The connections must hold more events than the queue, or it would never be full. */
+interface Overload {
+  readonly title: string
+  readonly batch: number
+  /** Connections that reach the highest rate in a closed loop. */
+  readonly closed: number
+  readonly connections: number
+  readonly environment: Readonly<Record<string, string>>
+}
+
+/** A queue of so few events that a small number of connections fills it. */
+const smallQueue = (events: number) => ({
+  SEKALI_QUEUE_EVENTS_MAX: String(events),
+  SEKALI_REQUEST_EVENTS_MAX: String(Math.min(events, 1000))
+})
+
+const overloads = {
+  batches: {
+    title: "batches of 100, the queue as it is",
+    batch: 100,
+    closed: 32,
+    connections: 1000,
+    environment: {}
+  },
+  batchesSmallQueue: {
+    title: "batches of 100, a queue of 5,000",
+    batch: 100,
+    closed: 32,
+    connections: 200,
+    environment: smallQueue(5000)
+  },
+  singleSmallQueue: {
+    title: "single events, a queue of 200",
+    batch: 1,
+    closed: 128,
+    connections: 1000,
+    environment: smallQueue(200)
+  }
+} as const satisfies Readonly<Record<string, Overload>>
+
+type OverloadName = keyof typeof overloads
+
+interface Found {
+  /** In a closed loop before the overload, and after it. */
+  readonly closedPerSecond: readonly [before: number, after: number]
+  /** The higher one of them. */
+  readonly bestPerSecond: number
+  readonly offeredPerSecond: number
+  readonly offeredToBest: number
+  /** The share of what was due that found a connection to be sent on. */
+  readonly sentShare: number
+  readonly committedPerSecond: number
+  readonly committedToBest: number
+  readonly refusedShare: number
+  readonly lost: number
+  readonly refused: Latency
+  readonly accepted: Latency
+  /** Answers of 503 without Retry-After, which should not be. */
+  readonly withoutRetryAfter: number
+  /** Answers that are neither 202 nor 503, by their status. */
+  readonly otherwise: Readonly<Record<string, number>>
+  readonly mebibytesBefore: number
+  readonly mebibytesPeak: number
+  readonly mebibytesAfter: number
+  readonly loadPauseMilliseconds: number
+}
+
+const look: Look = { ids: "ordered" }
+
+/** Overloads the service in these ways, one after the other. */
+export const overload =
+  (names: ReadonlyArray<OverloadName> = ["batches", "batchesSmallQueue", "singleSmallQueue"]): Benchmark =>
+  async ({ seconds = 60 }, progress) => {
+    const found: Array<readonly [name: OverloadName, found: Found]> = []
+    for (const name of names) found.push([name, await measure(overloads[name], seconds, progress)])
+    return { json: { seconds, ...Object.fromEntries(found) }, text: shown(found, seconds) }
+  }
+
+const measure = async (overload: Overload, seconds: number, progress: Progress): Promise<Found> => {
+  const { title, batch, closed, connections, environment } = overload
+  try {
+    const serving = await startServer("sekali", join(temporaryFolder(), "events.db"), environment)
+    const { port, pid, url } = serving
+    const next = requests(1, batch, look)
+    const closedSeconds = seconds / 6
+    const closedRate = async (seconds: number): Promise<number> => {
+      let answers = 0
+      const took = await sendClosed(port, closed, forSeconds(seconds, next), () => answers++)
+      return (answers / took) * 1000 * batch
+    }
+    // Not counted: a process that has just started is slower.
+    await closedRate(closedSeconds)
+    const closedBefore = await closedRate(closedSeconds)
+    progress(`overload, ${title}: ${number(closedBefore)} events/s in a closed loop`)
+
+    const offeredPerSecond = closedBefore * 2
+    const refused: Array<number> = []
+    const accepted: Array<number> = []
+    const otherwise: Record<string, number> = {}
+    let withoutRetryAfter = 0
+    const mebibytesBefore = memoryOf(pid)
+    const before = await stats(url)
+    const pauses = monitorEventLoopDelay({ resolution: 1 })
+    pauses.enable()
+    const offered = await sendOpen(
+      { port, connections, requestsPerSecond: offeredPerSecond / batch, seconds, whenBusy: "leave out" },
+      next,
+      (_prepared, { status, head }, took) => {
+        if (status === 202) accepted.push(took)
+        else if (status === 503) {
+          refused.push(took)
+          if (!/\r\nretry-after: *\d+/i.test(head)) withoutRetryAfter++
+        } else otherwise[status] = (otherwise[status] ?? 0) + 1
+      }
+    )
+    pauses.disable()
+    const after = await stats(url)
+    const mebibytesPeak = peakMemoryOf(pid)
+    const mebibytesAfter = memoryOf(pid)
+    const closedAfter = await closedRate(closedSeconds)
+    const bestPerSecond = Math.max(closedBefore, closedAfter)
+    const committedPerSecond = ((after.received - before.received) / offered.milliseconds) * 1000
+    progress(
+      `overload, ${title}: ${number(committedPerSecond)} events/s of ${number(offeredPerSecond)} offered`
+    )
+    const answers = accepted.length + refused.length
+    return {
+      closedPerSecond: [closedBefore, closedAfter],
+      bestPerSecond,
+      offeredPerSecond,
+      offeredToBest: offeredPerSecond / bestPerSecond,
+      sentShare: (offered.due - offered.leftOut) / offered.due,
+      committedPerSecond,
+      committedToBest: committedPerSecond / bestPerSecond,
+      refusedShare: refused.length / answers,
+      lost: offered.lost,
+      refused: latencyOf(refused),
+      accepted: latencyOf(accepted),
+      withoutRetryAfter,
+      otherwise,
+      mebibytesBefore,
+      mebibytesPeak,
+      mebibytesAfter,
+      loadPauseMilliseconds: pauses.max / 1e6
+    }
+  } finally {
+    await cleanUp()
+  }
+}
+
+const rows: ReadonlyArray<readonly [title: string, show: (found: Found) => string]> = [
+  ["closed loop before, events/s", ({ closedPerSecond: [before] }) => number(before)],
+  ["closed loop after, events/s", ({ closedPerSecond: [, after] }) => number(after)],
+  ["offered, events/s", ({ offeredPerSecond }) => number(offeredPerSecond)],
+  ["offered to the better one", ({ offeredToBest }) => number(offeredToBest, 2)],
+  ["of it sent", ({ sentShare }) => percent(sentShare)],
+  ["committed, events/s", ({ committedPerSecond }) => number(committedPerSecond)],
+  ["committed to the better one", ({ committedToBest }) => number(committedToBest, 2)],
+  ["answered 503", ({ refusedShare }) => percent(refusedShare)],
+  ["503 without Retry-After", ({ withoutRetryAfter }) => number(withoutRetryAfter)],
+  ["503, p99, ms", ({ refused }) => number(refused.p99, 1)],
+  ["503, longest, ms", ({ refused }) => number(refused.max, 1)],
+  ["202, p99, ms", ({ accepted }) => number(accepted.p99, 1)],
+  ["202, longest, ms", ({ accepted }) => number(accepted.max, 1)],
+  ["other answers", ({ otherwise }) => JSON.stringify(otherwise)],
+  ["connections lost", ({ lost }) => number(lost)],
+  ["memory before, MiB", ({ mebibytesBefore }) => number(mebibytesBefore)],
+  ["memory at most, MiB", ({ mebibytesPeak }) => number(mebibytesPeak)],
+  ["memory after, MiB", ({ mebibytesAfter }) => number(mebibytesAfter)],
+  ["longest pause of the load itself, ms", ({ loadPauseMilliseconds }) => number(loadPauseMilliseconds, 1)]
+]
+
+const shown = (all: ReadonlyArray<readonly [name: OverloadName, found: Found]>, seconds: number): string =>
+  [
+    `overload: twice the best rate for ${number(seconds)} s`,
+    table([
+      ["", ...all.map(([name]) => overloads[name].title)],
+      ...rows.map(([title, show]) => [title, ...all.map(([, found]) => show(found))])
+    ])
+  ].join("\n")
