@@ -9,6 +9,7 @@ import { Cause, Effect, Layer, Logger } from "effect"
 import { run } from "../src/App.ts"
 import { defaults, ReadingLimits, SequenceLimits, Settings } from "../src/Config.ts"
 import { Database } from "../src/store/Database.ts"
+import * as SqlEventStore from "../src/store/SqlEventStore.ts"
 import type { Entry, ServerChange } from "./History.ts"
 import { type PlannedLimits, requestEventsMax } from "./Plan.ts"
 import type { CrashKind, Process, World } from "./World.ts"
@@ -77,7 +78,7 @@ const database = (process: Process, checkpointPages: number) =>
   })
 
 const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) =>
-  run.pipe(
+  run(SqlEventStore.layer).pipe(
     Effect.provide(
       Layer.merge(world.layerHttpServer(process, address), database(process, limits.checkpointPages))
     ),

@@ -3,29 +3,18 @@
  * asked to stop. Nothing else of the command line is loaded with it, so that it starts as fast as it can.
  */
 import { HttpMiddleware, HttpServerError } from "@effect/platform"
-import { Cause, Data, Effect, Exit, Fiber, Layer, Logger } from "effect"
+import { Cause, Data, Effect, Exit, Fiber, Layer } from "effect"
 import { run } from "../App.ts"
-import {
-  definitions,
-  Settings,
-  SettingsError,
-  type SettingsShape,
-  settingsFromEnvironment
-} from "../Config.ts"
+import { definitions, Settings, SettingsError, settingsFromEnvironment } from "../Config.ts"
 import { StoreRefused } from "../domain/Errors.ts"
 import { longWayOnly, ShortWay } from "../http/DirectPublish.ts"
 import * as HttpListener from "../node/HttpListener.ts"
+import { isPretty, logging } from "../node/Logging.ts"
 import * as ProcessFigures from "../node/ProcessFigures.ts"
 import { oncePerTurn } from "../node/Scheduling.ts"
-import * as SqliteDatabase from "../node/SqliteDatabase.ts"
+import * as StoreThread from "../node/StoreThread.ts"
 import { urlVariable } from "./Conventions.ts"
 import { askedToStop } from "./Signals.ts"
-
-const logging = ({ logLevel, logFormat }: SettingsShape): Layer.Layer<never> =>
-  Layer.merge(
-    logFormat === "pretty" || (logFormat === "auto" && process.stdout.isTTY) ? Logger.pretty : Logger.json,
-    Logger.minimumLogLevel(logLevel)
-  )
 
 const unknownVariables = (): ReadonlyArray<string> => {
   const known = new Set([...Object.values(definitions).map(({ variable }) => variable), urlVariable])
@@ -72,12 +61,13 @@ const serve = Effect.gen(function* () {
     yield* Effect.forEach(unknownVariables(), (name) =>
       Effect.logWarning(`${name} is set, but is no setting of Sekali`)
     )
-    yield* endpoint === undefined ? run : Effect.provideService(run, ShortWay, longWayOnly)
+    const running = run(StoreThread.layer)
+    yield* endpoint === undefined ? running : Effect.provideService(running, ShortWay, longWayOnly)
   }).pipe(
-    Effect.provide(Layer.mergeAll(HttpListener.layer, SqliteDatabase.layer, ProcessFigures.layer)),
+    Effect.provide(Layer.merge(HttpListener.layer, ProcessFigures.layer)),
     // The last line of the log: by now the listener has closed as well.
     Effect.onInterrupt(() => Effect.logInfo("stopped")),
-    Effect.provide(logging(settings)),
+    Effect.provide(logging(settings, isPretty(settings))),
     Effect.provideService(Settings, settings),
     around
   )

@@ -5,7 +5,7 @@
 import { HttpIncomingMessage, type HttpServerRequest } from "@effect/platform"
 import { Deferred, Effect, Fiber, Option, type Scope, Stream } from "effect"
 import type { SettingsShape } from "../Config.ts"
-import { type Draining, MalformedBody, type Overloaded, TooLarge, UnsupportedBody } from "../domain/Errors.ts"
+import { type Draining, MalformedBody, Overloaded, TooLarge, UnsupportedBody } from "../domain/Errors.ts"
 import type { Intake, Room } from "../pipeline/Intake.ts"
 import type { BodyType } from "./Decoding.ts"
 
@@ -63,6 +63,7 @@ export const readBody = (
     if (known !== undefined && known > requestBytesMax) return yield* tooLarge()
     // A small body takes its room at once. For a large one it is taken as it arrives, so that a few clients that
     // promise much and send little cannot keep everyone else out.
+    if (intake.isFull()) return yield* new Overloaded({ bound: "events" })
     const small = known !== undefined && known <= smallBodyBytes
     const room = yield* intake.admit(small ? known : 0)
     if (small) {

@@ -9,7 +9,7 @@
  */
 import { Cause, Context, Duration, Effect, Either, Exit, FiberSet, Option, type Scope } from "effect"
 import { Settings } from "../Config.ts"
-import { type CallError, Draining, WaitedTooLong } from "../domain/Errors.ts"
+import { type CallError, Draining, Overloaded, WaitedTooLong } from "../domain/Errors.ts"
 import { Intake, type Outcomes } from "../pipeline/Intake.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
 import { attemptHeader } from "./Api.ts"
@@ -123,6 +123,7 @@ const make = Effect.gen(function* () {
     if (body === undefined) return undefined
     if (intake.isClosed()) return refused(new Draining())
     attempts.note(textOf(head.headers[attemptHeader]))
+    if (intake.isFull()) return refused(new Overloaded({ bound: "events" }))
     const held = intake.hold(body.bytes)
     if (Either.isLeft(held)) return refused(held.left)
     const hold = held.right
@@ -134,6 +135,7 @@ const make = Effect.gen(function* () {
     }
     const take = (bytes: Uint8Array, answer: (answer: PlainAnswer) => void) => {
       const receivedAt = clock.unsafeCurrentTimeNanos()
+      if (intake.isFull()) return answer(refused(new Overloaded({ bound: "events" })))
       const events = decodeBody(bytes, body.type, settings)
       if (Either.isLeft(events)) return answer(refused(events.left))
       const own: Waiting = {

@@ -100,6 +100,11 @@ export class Intake extends Context.Tag("sekali/Intake")<
     readonly close: Effect.Effect<void>
     readonly closed: Effect.Effect<boolean>
     readonly isClosed: () => boolean
+    /**
+     * Whether the offer that found no room last would find none now. Who comes to the door meanwhile is better refused
+     * there than after its body was read and taken apart: so that a refusal costs little, and comes soon.
+     */
+    readonly isFull: () => boolean
     readonly level: Effect.Effect<IntakeLevel>
     /** Of all that was offered and is not settled, what was offered first. */
     readonly oldest: Effect.Effect<Option.Option<Submission>>
@@ -116,6 +121,8 @@ const make = Effect.gen(function* () {
   const queue = yield* Queue.bounded<Submission | typeof closing>(queueEventsMax + 1)
   let events = 0
   let bytes = 0
+  // How many events the offer had that found no room last.
+  let refused = 1
   let closed = false
   const unsettled = new Set<Submission>()
   // Taken from the queue, but too large for the commit it was taken for.
@@ -133,7 +140,10 @@ const make = Effect.gen(function* () {
     }
     const offer: Hold["offer"] = (offer, receivedAt, settled, span) => {
       if (closed) return Either.left(new Draining())
-      if (events + offer.length > queueEventsMax) return Either.left(new Overloaded({ bound: "events" }))
+      if (events + offer.length > queueEventsMax) {
+        refused = offer.length
+        return Either.left(new Overloaded({ bound: "events" }))
+      }
       events += offer.length
       offered = true
       const submission: Submission = { events: offer, settled, bytes: held, receivedAt, span }
@@ -224,6 +234,11 @@ const make = Effect.gen(function* () {
     }),
     closed: Effect.sync(() => closed),
     isClosed: () => closed,
+    isFull: () => {
+      if (events + refused > queueEventsMax) return true
+      refused = 1
+      return false
+    },
     level: Effect.sync(() => ({ events, eventsMax: queueEventsMax, bytes, bytesMax: queueBytesMax })),
     oldest: Effect.sync(() => {
       // They are kept in the order in which they were offered.

@@ -29,6 +29,7 @@ import {
   type Window
 } from "./EventStore.ts"
 import { KeyIndex } from "./keys/KeyIndex.ts"
+import { manyRows } from "./ManyRows.ts"
 import { steadyClock, warnOfMissing } from "./Sequences.ts"
 import { readAvailability, storeBeat } from "./SqlAvailability.ts"
 import { declareDue, isAnyDue, listSources, moveSeries } from "./SqlSequences.ts"
@@ -179,9 +180,48 @@ const append = (
       return { outcome: "conflict", offset: first.offset }
     })
 
-    yield* insertEvents(sql, fresh, processedAt)
-    yield* moveTopics(sql, [...topicMoves.values()])
-    yield* noteRedeliveries(sql, redeliveries, processedAt)
+    yield* insertEvents(
+      sql,
+      fresh.map(({ event, topicId, offset }) => [
+        offset,
+        topicId,
+        event.eventId,
+        event.timestamp,
+        event.source,
+        event.payload,
+        event.sequence,
+        event.origin,
+        processedAt
+      ])
+    )
+    yield* moveTopics(
+      sql,
+      Array.from(
+        topicMoves.values(),
+        ({ id, events, duplicates, conflicts, firstOffset, lastOffset, latest }) => [
+          id,
+          events,
+          duplicates,
+          conflicts,
+          firstOffset,
+          lastOffset,
+          latest?.timestamp ?? null,
+          latest?.time.milliseconds ?? null,
+          latest?.time.nanoseconds ?? null
+        ]
+      )
+    )
+    yield* noteRedeliveries(
+      sql,
+      Array.from(redeliveries, ([offset, { duplicates, conflicts, lastConflictSource }]) => [
+        offset,
+        duplicates,
+        conflicts,
+        processedAt,
+        conflicts > 0 ? processedAt : null,
+        lastConflictSource
+      ])
+    )
     memory.lastOffset += events.length
     memory.processedAt = processedAt
     yield* sql`
@@ -283,100 +323,45 @@ const firstInBatch = (
   return undefined
 }
 
-/** So many rows an insert has; what is left over is dealt with by halves, so that there are few different statements. */
-const rowsPerInsert = 128
-
-const insertOf = new Map<number, string>()
-
-const insertEvents = (sql: SqlClient.SqlClient, fresh: ReadonlyArray<Placed>, processedAt: number) =>
-  Effect.gen(function* () {
-    let from = 0
-    for (let rows = rowsPerInsert; from < fresh.length; ) {
-      if (fresh.length - from < rows) {
-        rows /= 2
-        continue
-      }
-      const values: Array<string | number | null> = []
-      for (const { event, topicId, offset } of fresh.slice(from, from + rows)) {
-        values.push(offset, topicId, event.eventId, event.timestamp, event.source, event.payload)
-        values.push(event.sequence, event.origin, processedAt)
-      }
-      yield* sql.unsafe(insertStatement(rows), values)
-      from += rows
-    }
-  })
-
-const insertStatement = (rows: number): string => {
-  const known = insertOf.get(rows)
-  if (known !== undefined) return known
-  const values = Array.from({ length: rows }, () => "(?, ?, ?, ?, ?, ?, ?, ?, ?)").join(", ")
-  const statement = `
+const insertEvents = manyRows(
+  9,
+  (rows) => `
     INSERT INTO event (offset, topic_id, event_id, timestamp, source, payload, sequence, origin, processed_at)
-    VALUES ${values}`
-  insertOf.set(rows, statement)
-  return statement
-}
+    VALUES ${rows}`
+)
 
-const moveTopics = (sql: SqlClient.SqlClient, moves: ReadonlyArray<TopicMove>) => {
-  if (moves.length === 0) return Effect.void
-  const rows = moves.map(({ id, events, duplicates, conflicts, firstOffset, lastOffset, latest }) => [
-    id,
-    events,
-    duplicates,
-    conflicts,
-    firstOffset,
-    lastOffset,
-    latest?.timestamp ?? null,
-    latest?.time.milliseconds ?? null,
-    latest?.time.nanoseconds ?? null
-  ])
-  // A topic without events is one that this batch has created: its first event is also its latest.
-  return sql`
+// A topic without events is one that this batch has created: its first event is also its latest.
+const isLater =
+  "m.column7 IS NOT NULL AND (events = 0 OR (m.column8, m.column9) > (last_event_ms, last_event_ns))"
+
+const moveTopics = manyRows(
+  9,
+  (rows) => `
     UPDATE topic SET
-      events = topic.events + m.events,
-      duplicates = topic.duplicates + m.duplicates,
-      conflicts = topic.conflicts + m.conflicts,
-      first_offset = iif(topic.events = 0, coalesce(m.first_offset, 0), topic.first_offset),
-      last_offset = coalesce(m.last_offset, topic.last_offset),
-      last_event_time = iif(m.later, m.time, last_event_time),
-      last_event_ms = iif(m.later, m.ms, last_event_ms),
-      last_event_ns = iif(m.later, m.ns, last_event_ns)
-    FROM (
-      SELECT t.id, v.value ->> 1 AS events, v.value ->> 2 AS duplicates, v.value ->> 3 AS conflicts,
-        v.value ->> 4 AS first_offset, v.value ->> 5 AS last_offset, v.value ->> 6 AS time, v.value ->> 7 AS ms,
-        v.value ->> 8 AS ns,
-        v.value ->> 6 IS NOT NULL
-          AND (t.events = 0 OR (v.value ->> 7, v.value ->> 8) > (t.last_event_ms, t.last_event_ns)) AS later
-      FROM json_each(${JSON.stringify(rows)}) AS v CROSS JOIN topic AS t ON t.id = v.value ->> 0
-    ) AS m
-    WHERE topic.id = m.id`
-}
+      events = events + m.column2,
+      duplicates = duplicates + m.column3,
+      conflicts = conflicts + m.column4,
+      first_offset = iif(events = 0, coalesce(m.column5, 0), first_offset),
+      last_offset = coalesce(m.column6, last_offset),
+      last_event_time = iif(${isLater}, m.column7, last_event_time),
+      last_event_ms = iif(${isLater}, m.column8, last_event_ms),
+      last_event_ns = iif(${isLater}, m.column9, last_event_ns)
+    FROM (VALUES ${rows}) AS m
+    WHERE topic.id = m.column1`
+)
 
-const noteRedeliveries = (
-  sql: SqlClient.SqlClient,
-  redeliveries: ReadonlyMap<number, RedeliveryMove>,
-  processedAt: number
-) => {
-  if (redeliveries.size === 0) return Effect.void
-  const rows = [...redeliveries].map(([offset, { duplicates, conflicts, lastConflictSource }]) => [
-    offset,
-    duplicates,
-    conflicts,
-    lastConflictSource
-  ])
-  return sql`
+const noteRedeliveries = manyRows(
+  6,
+  (rows) => `
     INSERT INTO redelivery (offset, duplicates, conflicts, last_duplicate_at, last_conflict_at, last_conflict_source)
-    SELECT value ->> 0, value ->> 1, value ->> 2, ${processedAt}, iif(value ->> 2 > 0, ${processedAt}, NULL),
-      value ->> 3
-    FROM json_each(${JSON.stringify(rows)})
-    WHERE true
+    VALUES ${rows}
     ON CONFLICT (offset) DO UPDATE SET
       duplicates = redelivery.duplicates + excluded.duplicates,
       conflicts = redelivery.conflicts + excluded.conflicts,
       last_duplicate_at = excluded.last_duplicate_at,
       last_conflict_at = coalesce(excluded.last_conflict_at, redelivery.last_conflict_at),
       last_conflict_source = coalesce(excluded.last_conflict_source, redelivery.last_conflict_source)`
-}
+)
 
 /** What of a filter is an equality that SQLite can tell; `matchesFilter` decides the rest, and has the last word. */
 const equalities = (sql: SqlClient.SqlClient, { topic, eventId, source }: Filter) =>

@@ -16,6 +16,7 @@ import type { SqlClient } from "@effect/sql"
 import type { SqlError } from "@effect/sql/SqlError"
 import { Effect } from "effect"
 import { KeyIndexLimits } from "../../Config.ts"
+import { manyRows } from "../ManyRows.ts"
 import { Filter, filterBytes } from "./Filter.ts"
 import { keyHash } from "./Hash.ts"
 import { Dealer, type Entries, fromBytes, pageOf, pagesFor, placeOf, toBytes } from "./Pages.ts"
@@ -66,9 +67,6 @@ interface PageRow {
 
 /** How many pages one statement reads. */
 const pagesReadMax = 512
-
-/** How many pages one statement writes. */
-const pagesWrittenMax = 16
 
 /** How many events one statement reads as the index is loaded. */
 const eventsReadMax = 4096
@@ -338,17 +336,13 @@ const writeRun = (sql: SqlClient.SqlClient, { id, level, keys, pages, lastOffset
 const writeFilter = (sql: SqlClient.SqlClient, { id, filter }: Run & { readonly filter: Filter }) =>
   sql`INSERT INTO key_filter (run_id, bytes) VALUES (${id}, ${filter.bytes})`
 
+const insertPages = manyRows(2, (rows) => `INSERT INTO key_page (place, entries) VALUES ${rows}`)
+
 const writePages = (sql: SqlClient.SqlClient, run: number, first: number, pages: ReadonlyArray<Entries>) =>
-  Effect.gen(function* () {
-    for (let from = 0; from < pages.length; from += pagesWrittenMax) {
-      const some = pages.slice(from, from + pagesWrittenMax)
-      const values = some.map(() => "(?, ?)").join(", ")
-      yield* sql.unsafe(
-        `INSERT INTO key_page (place, entries) VALUES ${values}`,
-        some.flatMap((entries, index) => [placeOf(run, first + from + index), toBytes(entries)])
-      )
-    }
-  })
+  insertPages(
+    sql,
+    pages.map((entries, index) => [placeOf(run, first + index), toBytes(entries)])
+  )
 
 const findIn = (
   sql: SqlClient.SqlClient,
