@@ -278,7 +278,11 @@ const notFields = new Set(["cause", "name", "stack", "_tag"])
 /** Packs an error. */
 export const packError = (error: StoreFailure): PackedError => ({
   tag: error._tag,
-  fields: Object.fromEntries(Object.entries(error).filter(([name]) => !notFields.has(name))),
+  fields: {
+    ...Object.fromEntries(Object.entries(error).filter(([name]) => !notFields.has(name))),
+    // All others make their message of their fields.
+    ...(error instanceof SqlError ? { message: error.message } : {})
+  },
   cause: packCause("cause" in error ? error.cause : undefined)
 })
 
