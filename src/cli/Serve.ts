@@ -2,6 +2,7 @@
  * `sekali serve`: puts the service together with Node's HTTP server and the database driver, and runs it until it is
  * asked to stop. Nothing else of the command line is loaded with it, so that it starts as fast as it can.
  */
+import type { Worker } from "node:worker_threads"
 import { HttpMiddleware, HttpServerError } from "@effect/platform"
 import { Cause, Data, Effect, Exit, Fiber, Layer } from "effect"
 import { run } from "../App.ts"
@@ -50,35 +51,39 @@ class StoppedTooSlowly extends Data.TaggedError("StoppedTooSlowly")<{ readonly s
   }
 }
 
-const serve = Effect.gen(function* () {
-  const settings = yield* settingsFromEnvironment
-  const endpoint = yield* collector
-  const around: Around =
-    endpoint === undefined
-      ? untraced
-      : (yield* Effect.promise(() => import("../node/Tracing.ts"))).traced(endpoint)
-  const service = Effect.gen(function* () {
-    yield* Effect.forEach(unknownVariables(), (name) =>
-      Effect.logWarning(`${name} is set, but is no setting of Sekali`)
+const serve = (store: Worker) =>
+  Effect.gen(function* () {
+    const settings = yield* settingsFromEnvironment
+    const endpoint = yield* collector
+    const around: Around =
+      endpoint === undefined
+        ? untraced
+        : (yield* Effect.promise(() => import("../node/Tracing.ts"))).traced(endpoint)
+    const service = Effect.gen(function* () {
+      yield* Effect.forEach(unknownVariables(), (name) =>
+        Effect.logWarning(`${name} is set, but is no setting of Sekali`)
+      )
+      const running = run(StoreThread.layer(store))
+      yield* endpoint === undefined ? running : Effect.provideService(running, ShortWay, longWayOnly)
+    }).pipe(
+      Effect.provide(Layer.merge(HttpListener.layer, ProcessFigures.layer)),
+      // The last line of the log: by now the listener has closed as well.
+      Effect.onInterrupt(() => Effect.logInfo("stopped")),
+      Effect.provide(logging(settings, isPretty(settings))),
+      Effect.provideService(Settings, settings),
+      around
     )
-    const running = run(StoreThread.layer)
-    yield* endpoint === undefined ? running : Effect.provideService(running, ShortWay, longWayOnly)
-  }).pipe(
-    Effect.provide(Layer.merge(HttpListener.layer, ProcessFigures.layer)),
-    // The last line of the log: by now the listener has closed as well.
-    Effect.onInterrupt(() => Effect.logInfo("stopped")),
-    Effect.provide(logging(settings, isPretty(settings))),
-    Effect.provideService(Settings, settings),
-    around
-  )
-  // A daemon: a child that does not end would keep this fiber from ending when the limit has passed.
-  const running = yield* Effect.forkDaemon(service)
-  yield* Effect.raceFirst(Fiber.join(running), askedToStop)
-  const seconds = settings.shutdownSecondsMax
-  yield* Fiber.interrupt(running).pipe(
-    Effect.timeoutFail({ duration: `${seconds} seconds`, onTimeout: () => new StoppedTooSlowly({ seconds }) })
-  )
-})
+    // A daemon: a child that does not end would keep this fiber from ending when the limit has passed.
+    const running = yield* Effect.forkDaemon(service)
+    yield* Effect.raceFirst(Fiber.join(running), askedToStop)
+    const seconds = settings.shutdownSecondsMax
+    yield* Fiber.interrupt(running).pipe(
+      Effect.timeoutFail({
+        duration: `${seconds} seconds`,
+        onTimeout: () => new StoppedTooSlowly({ seconds })
+      })
+    )
+  })
 
 /** Why the service did not start or go on, for a person. */
 const sentenceOf = (cause: Cause.Cause<unknown>): string => {
@@ -96,7 +101,9 @@ export const start = (): void => {
   // Whoever reads the log may go away; that is no reason to stop.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})
-  Effect.runFork(serve, { scheduler: oncePerTurn }).addObserver((exit) => {
+  // It reads its program while the settings are read and the listener is made.
+  const store = StoreThread.start()
+  Effect.runFork(serve(store), { scheduler: oncePerTurn }).addObserver((exit) => {
     if (Exit.isSuccess(exit)) process.exit(0)
     process.stderr.write(`sekali: ${sentenceOf(exit.cause)}\n`, () => process.exit(1))
   })

@@ -97,7 +97,7 @@ export type Reply = { readonly counted?: Counted | undefined } & (
   | { readonly _tag: "Died"; readonly id: number; readonly why: string }
 )
 
-/** What the thread is started with. */
+/** What the store is opened with: the first message to its thread. */
 export interface StoreThreadData {
   readonly settings: Omit<SettingsShape, "logLevel">
   readonly logLevel: LogLevel.Literal

@@ -6,7 +6,7 @@
 import { Worker } from "node:worker_threads"
 import { Cause, Context, Effect, Exit, Layer, Option, Stream } from "effect"
 import { Settings } from "../Config.ts"
-import type { StoreRefused } from "../domain/Errors.ts"
+import { type StoreRefused, StoreUnavailable } from "../domain/Errors.ts"
 import { Backups } from "../store/Backups.ts"
 import { EventStore } from "../store/EventStore.ts"
 import { Metrics, type MetricsShape } from "../telemetry/Metrics.ts"
@@ -27,6 +27,18 @@ import {
 /** Where the program of the thread lies: beside this file, as it is bundled. */
 const program = new URL("./StoreWorker.js", import.meta.url)
 
+/**
+ * Starts the thread. It reads its program meanwhile, so that the store is sooner there for who opens it; until then it
+ * does nothing, and keeps no process from ending.
+ */
+export const start = (): Worker => {
+  const worker = new Worker(program)
+  worker.unref()
+  return worker
+}
+
+const closed = new StoreUnavailable({ trouble: "closed", cause: "the service is stopping" })
+
 /** The thread, and the calls that it has not answered yet. */
 class Thread {
   private readonly worker: Worker
@@ -37,9 +49,10 @@ class Thread {
   private isEnding = false
   private ended: () => void = () => {}
 
-  constructor(data: StoreThreadData, metrics: MetricsShape) {
+  constructor(worker: Worker, metrics: MetricsShape) {
+    this.worker = worker
     this.metrics = metrics
-    this.worker = new Worker(program, { workerData: data })
+    this.worker.ref()
     this.worker.on("message", (reply: Reply) => this.heard(reply))
     // What is thrown there has no other way out, and the process must not go on without its store.
     this.worker.on("error", (error) => {
@@ -47,14 +60,19 @@ class Thread {
     })
     this.worker.on("exit", (code) => {
       if (!this.isEnding) throw new StoreThreadEnded({ code })
+      for (const settle of this.pending.values()) settle(Exit.fail(closed))
+      this.pending.clear()
       this.ended()
     })
   }
 
-  /** Done when the store is open. */
-  readonly open = Effect.async<void, StoreRefused>((resume) => {
-    this.opened = resume
-  })
+  /** Opens the store of these settings. */
+  open(data: StoreThreadData): Effect.Effect<void, StoreRefused> {
+    return Effect.async((resume) => {
+      this.opened = resume
+      this.worker.postMessage(data)
+    })
+  }
 
   /** Closes the store, and waits for the end of the thread. */
   readonly close = Effect.suspend(() => {
@@ -62,8 +80,8 @@ class Thread {
       this.ended = () => resume(Effect.void)
     })
     if (this.isEnding) return Effect.void
-    this.isEnding = true
-    return Effect.zipRight(this.call("close", undefined), end)
+    const close = this.call("close", undefined)
+    return Effect.zipRight(close, end)
   })
 
   call<Name extends CallName, E = never>(
@@ -71,6 +89,12 @@ class Thread {
     given: Calls[Name][0]
   ): Effect.Effect<Calls[Name][1], E> {
     return Effect.async((resume) => {
+      // Who reads may outlive the service by a moment.
+      if (this.isEnding) {
+        resume(Exit.fail(closed as E))
+        return
+      }
+      if (name === "close") this.isEnding = true
       const id = ++this.lastId
       this.pending.set(id, (exit) => resume(exit as Exit.Exit<Calls[Name][1], E>))
       this.worker.postMessage({ id, name, given })
@@ -139,18 +163,14 @@ const backupsOf = (thread: Thread): Context.Tag.Service<Backups> => ({
   )
 })
 
-/** The store in the SQLite database of the settings, opened on a thread of its own for the life of the layer. */
-export const layer: Layer.Layer<EventStore | Backups, StoreRefused, Settings | Metrics> = Layer.scopedContext(
-  Effect.gen(function* () {
-    const { logLevel, ...settings } = yield* Settings
-    const metrics = yield* Metrics
-    const thread = yield* Effect.acquireRelease(
-      Effect.sync(
-        () => new Thread({ settings, logLevel: logLevel._tag, pretty: isPretty(settings) }, metrics)
-      ),
-      ({ close }) => close
-    )
-    yield* thread.open
-    return Context.make(EventStore, storeOf(thread)).pipe(Context.add(Backups, backupsOf(thread)))
-  })
-)
+/** The store in the SQLite database of the settings, opened on a thread that was started, for the life of the layer. */
+export const layer = (worker: Worker): Layer.Layer<EventStore | Backups, StoreRefused, Settings | Metrics> =>
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const { logLevel, ...settings } = yield* Settings
+      const thread = new Thread(worker, yield* Metrics)
+      yield* Effect.addFinalizer(() => thread.close)
+      yield* thread.open({ settings, logLevel: logLevel._tag, pretty: isPretty(settings) })
+      return Context.make(EventStore, storeOf(thread)).pipe(Context.add(Backups, backupsOf(thread)))
+    })
+  )

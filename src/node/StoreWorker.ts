@@ -2,7 +2,7 @@
  * The thread of the store: the store over SQLite as the service and the simulator know it, and its calls as messages.
  * Statements and syncs stop this thread, and not the one that reads and answers requests.
  */
-import { parentPort, workerData } from "node:worker_threads"
+import { parentPort } from "node:worker_threads"
 import { Cause, Context, Deferred, Effect, Exit, Layer, LogLevel, Option, Scope, Stream } from "effect"
 import { Settings } from "../Config.ts"
 import { StoreRefused } from "../domain/Errors.ts"
@@ -70,9 +70,6 @@ const port = (() => {
   if (parentPort === null) throw new Error("this is no thread of a service")
   return parentPort
 })()
-
-const data = workerData as StoreThreadData
-const settings = { ...data.settings, logLevel: LogLevel.fromLiteral(data.logLevel) }
 
 const outbox = new Outbox()
 
@@ -172,16 +169,18 @@ const serve = Effect.gen(function* () {
   Effect.scoped,
   Effect.provide([SqliteDatabase.layer, outbox.layer]),
   Effect.annotateLogs({ fiber: "store" }),
-  Effect.provide(logging(settings, data.pretty)),
-  Effect.provideService(Settings, settings),
   Effect.withTracerEnabled(false)
 )
 
-Effect.runFork(serve).addObserver((exit) => {
-  // A port that is listened to keeps its thread.
-  port.unref()
-  if (Exit.isSuccess(exit)) return
-  const error = Cause.squash(exit.cause)
-  if (!(error instanceof StoreRefused)) throw error
-  say({ _tag: "Refused", error: packError(error) })
+// The first message is what the store is to be opened with; those after it are calls.
+port.once("message", ({ settings, logLevel, pretty }: StoreThreadData) => {
+  const known = { ...settings, logLevel: LogLevel.fromLiteral(logLevel) }
+  const opened = serve.pipe(Effect.provide(logging(known, pretty)), Effect.provideService(Settings, known))
+  Effect.runFork(opened).addObserver((exit) => {
+    port.unref()
+    if (Exit.isSuccess(exit)) return
+    const error = Cause.squash(exit.cause)
+    if (!(error instanceof StoreRefused)) throw error
+    say({ _tag: "Refused", error: packError(error) })
+  })
 })

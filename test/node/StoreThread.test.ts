@@ -20,9 +20,9 @@ const built = (): Promise<typeof import("../../src/node/StoreThread.ts")> =>
 
 const openThread = (file: string) =>
   Effect.gen(function* () {
-    const { layer } = yield* Effect.promise(built)
+    const { layer, start } = yield* Effect.promise(built)
     const settings = Layer.succeed(Settings, { ...defaults, database: `file:${file}` })
-    return yield* Layer.build(layer.pipe(Layer.provideMerge(Metrics.layer), Layer.provide(settings)))
+    return yield* Layer.build(layer(start()).pipe(Layer.provideMerge(Metrics.layer), Layer.provide(settings)))
   })
 
 const openClosable = (file: string) =>
