@@ -80,6 +80,7 @@ describe("a sound database", () => {
         "No row refers to one that is missing.",
         `The schema is whole, and is version ${latestMigration}.`,
         "The books balance, counted again from the events: 130 received = 95 stored + 35 dropped, in 3 topics.",
+        "The index of keys is that of the events: 0 keys in 0 runs, and 95 behind them. No two events have one key.",
         `The store is ${report.figures?.storeId}, in epoch 2, and has given out the offsets to ${base + 30}.`,
         "Epoch 2 began at 2026-11-23T00:01:00.000Z, when the backup of 2026-11-22T00:00:00.000Z was put into service: " +
           `offsets jump from 100 to ${base}, beyond any that can have been given out since that backup. A reader's ` +
@@ -150,7 +151,8 @@ describe("a sound database", () => {
         ...["0", "5000", "6000"].map((done) => `redeliveries ${done}/6000`),
         "topics 0/1",
         "topics 1/1",
-        "sequences 0/0"
+        "sequences 0/0",
+        ...["0", "5000", "10000", "12001", "12001"].map((done) => `keys ${done}/12001`)
       ])
       expect(readFileSync(file).equals(before)).toBe(true)
     })
@@ -398,7 +400,7 @@ const mutilations: ReadonlyArray<readonly [name: string, plant: string, told: Re
   ["no mark", "PRAGMA application_id = 7", /belongs to another program/],
   [
     "index that lacks a row",
-    "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_event_1'",
+    "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_topic_1'",
     /SQLite finds damage|cannot be read/
   ]
 ]
