@@ -280,8 +280,11 @@ export const countTopics = (recounted: Recounted, count: Count) =>
     if (more > 0) faults.push(`The same is so of ${more} more topics.`)
     // Until the events' table was made anew it referred to the topics, and the check of what rows refer to tells of it.
     if (schema >= 5 && strays.size > 0) {
-      const events = [...strays.values()].reduce((sum, { events }) => sum + events, 0)
-      const first = Math.min(...[...strays.values()].map(({ firstOffset }) => firstOffset))
+      let [events, first] = [0, Number.POSITIVE_INFINITY]
+      for (const tally of strays.values()) {
+        events += tally.events
+        first = Math.min(first, tally.firstOffset)
+      }
       faults.push(
         `Rows of the table event that refer to none of the table topic: ${events}, the first ${first}.`
       )
