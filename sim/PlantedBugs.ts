@@ -620,7 +620,7 @@ ${settleKeys}    return { outcomes, declared, duplicateAges }`,
   },
   {
     name: "keys: memory kept across a rebuilt connection",
-    mistake: "a new connection goes on with what was known of the old one",
+    mistake: "after a failure the connection is replaced, and what was known of the old one goes on",
     guarantee: "G2",
     changes: [
       change(store, "    memory?.sql === sql\n", "    memory !== undefined\n"),
