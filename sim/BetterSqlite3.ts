@@ -241,7 +241,7 @@ const notReader = "This statement does not return data."
 
 const checkValue = (value: unknown): SqlValue => {
   if (value === null || value === undefined) return null
-  if (typeof value === "number" || typeof value === "string" || Buffer.isBuffer(value)) return value
+  if (typeof value === "number" || typeof value === "string" || value instanceof Uint8Array) return value
   if (typeof value !== "bigint") {
     throw new TypeError("SQLite3 can only bind numbers, strings, bigints, buffers, and null")
   }

@@ -7,6 +7,7 @@
  * topic and in another spelling of the topic, by the same publisher and by others.
  */
 import fc from "fast-check"
+import type { KeyIndexLimits } from "../src/Config.ts"
 
 /** An event to be sent. `payload` is JSON text, so that numbers stay what they are. */
 export interface PlannedEvent {
@@ -111,7 +112,12 @@ export interface PlannedLimits {
   readonly checkpointPages: number
   /** When gaps in sequences are given up, where events have any. */
   readonly gaps?: PlannedGaps
+  /** Those of the index of keys, if they are not its own. */
+  readonly keys?: PlannedKeys
 }
+
+/** The limits of the index of keys. */
+export type PlannedKeys = KeyIndexLimits["Type"]
 
 /** The limits of gaps in sequences. */
 export interface PlannedGaps {
@@ -215,7 +221,14 @@ const limits: fc.Arbitrary<PlannedLimits> = fc.record({
   commitEventsMax: fc.constantFrom(64, 12, requestEventsMax),
   publishSecondsMax: fc.constantFrom(5, 2),
   windowRowsMax: fc.constantFrom(1000, 3, 1),
-  checkpointPages: fc.constantFrom(1000, 20, 4)
+  checkpointPages: fc.constantFrom(1000, 20, 4),
+  keys: fc.record({
+    youngKeysMax: fc.constantFrom(32_768, 2, 2, 5, 16),
+    keysPerPage: fc.constantFrom(200, 2, 1),
+    runsPerMerge: fc.constantFrom(8, 3, 2, 2),
+    pagesPerStep: fc.constantFrom(32, 2, 1, 1),
+    filterBytesMax: fc.constantFrom(1024 * 1024, 1024 * 1024, 16, 0)
+  })
 })
 
 const outage: fc.Arbitrary<ReadonlyArray<PlannedOutage>> = fc

@@ -21,7 +21,8 @@ const connection = "src/store/Connection.ts"
 const store = "src/store/SqlEventStore.ts"
 const consumer = "src/pipeline/Consumer.ts"
 const intake = "src/pipeline/Intake.ts"
-const migrations = "src/store/Migrations.ts"
+const keyIndex = "src/store/keys/KeyIndex.ts"
+const keyHash = "src/store/keys/Hash.ts"
 const sequences = "src/store/Sequences.ts"
 const sequenceBooks = "src/store/SqlSequences.ts"
 const mirror = "src/mirror/Session.ts"
@@ -35,11 +36,13 @@ const checkpointAtOpen = `    yield* sql\`PRAGMA temp_store = MEMORY\`
 `
 const readAlone = "Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)"
 const appendToStore = "Effect.exit(store.append(events))"
-const storeAppend = "write((sql) => append(sql, events, now, steadyNow))"
+const storeAppend = "write((sql) => appendRemembering(sql, events, now, steadyNow))"
 const settleEvents = "          events -= submission.events.length\n"
-const onConflict = "      ON CONFLICT (topic_id, event_id) DO NOTHING\n"
-const insertEvent =
-  "INSERT INTO event (offset, topic_id, event_id, timestamp, source, payload, sequence, origin, processed_at)"
+const known = "firsts.get(place) ?? firstInBatch(index, placed, each, lastOffset, processedAt)"
+const isItsKey = "if (row?.topic_id === topicId && row.event_id === event.eventId) firsts.set(place, row)"
+const isItsKeyInBatch =
+  "if (earlier?.topicId !== topicId || earlier.event.eventId !== event.eventId) continue"
+const settleKeys = "    yield* index.settle(sql, memory.lastOffset)\n"
 
 /** All of them. */
 export const plantedBugs: ReadonlyArray<PlantedBug> = [
@@ -160,8 +163,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         store,
         storeAppend,
         `Effect.tap(
-          write((sql) => Effect.map(append(sql, events.map((event) => ({ ...event, source: "?" })), now, steadyNow), ({ outcomes, declared }) =>
-            ({ declared, outcomes: outcomes.map((each) => each.outcome === "conflict" ? { ...each, outcome: "duplicate" as const } : each) }))),
+          write((sql) => Effect.map(appendRemembering(sql, events.map((event) => ({ ...event, source: "?" })), now, steadyNow), ({ outcomes, ...rest }) =>
+            ({ ...rest, outcomes: outcomes.map((each) => each.outcome === "conflict" ? { ...each, outcome: "duplicate" as const } : each) }))),
           ({ outcomes }) => write((sql) => Effect.forEach(outcomes, ({ outcome, offset }, index) =>
             outcome === "stored" ? sql\`UPDATE event SET source = \${events[index]?.source ?? ""} WHERE offset = \${offset}\` : Effect.void))
         )`
@@ -174,14 +177,14 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     mistake: "the topic is left out of the key",
     guarantee: "G2",
     changes: [
-      change(migrations, "UNIQUE (topic_id, event_id)", "UNIQUE (event_id)"),
-      change(store, onConflict, "      ON CONFLICT (event_id) DO NOTHING\n"),
+      change(keyHash, "Math.imul(seed ^ topicId, 0x9e3779b1)", "Math.imul(seed, 0x9e3779b1)"),
+      change(keyHash, "Math.imul(seed + topicId, 0x85ebca77)", "Math.imul(seed, 0x85ebca77)"),
+      change(store, isItsKey, isItsKey.replace("row?.topic_id === topicId && row.", "row?.")),
       change(
         store,
-        "ON e.topic_id = k.value ->> 0 AND e.event_id = k.value ->> 1",
-        "ON e.event_id = k.value ->> 1"
-      ),
-      change(store, "`${topicId}/${eventId}`", "`${topicId < 0}/${eventId}`")
+        isItsKeyInBatch,
+        isItsKeyInBatch.replace("earlier?.topicId !== topicId || earlier.", "earlier?.")
+      )
     ],
     showsInCalm: true
   },
@@ -190,8 +193,14 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     mistake: "the last delivery wins",
     guarantee: "G5",
     changes: [
-      change(store, insertEvent, insertEvent.replace("INSERT", "INSERT OR REPLACE")),
-      change(store, onConflict, "")
+      change(store, known, "firstInBatch(index, placed, each, lastOffset, processedAt)"),
+      change(
+        store,
+        "    yield* insertEvents(sql, fresh, processedAt)\n",
+        `    const replaced = JSON.stringify([...firsts.values()].map(({ offset }) => offset))
+    yield* sql\`DELETE FROM event WHERE offset IN (SELECT value FROM json_each(\${replaced}))\`
+    yield* insertEvents(sql, fresh, processedAt)\n`
+      )
     ],
     showsInCalm: true
   },
@@ -302,13 +311,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     name: "duplicates inside a batch counted as stored",
     mistake: "only what was stored before this batch counts as known",
     guarantee: "G2",
-    changes: [
-      change(
-        store,
-        "      if (stored.has(offset)) {",
-        "      if (stored.has(offset) || stored.has(firsts.get(keyText(topicId, event.eventId))?.offset ?? 0)) {"
-      )
-    ],
+    changes: [change(store, known, "firsts.get(place)")],
     showsInCalm: true
   },
   {
@@ -458,7 +461,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     name: "processed_at follows the wall clock",
     mistake: "a clock that is set back sets it back",
     guarantee: "G5",
-    changes: [change(store, "Math.max(books.processed_at, now)", "Math.max(0, now)")]
+    changes: [change(store, "Math.max(memory.processedAt, now)", "Math.max(0, now)")]
   },
   {
     name: "a place kept before the acknowledgement",
@@ -510,7 +513,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     name: "sequences: duplicates move them",
     mistake: "the books of sequences are moved by what was sent, not by what was stored",
     guarantee: "G4",
-    changes: [change(store, "sequence === null || !stored.has(offset) ? []", "sequence === null ? []")],
+    changes: [change(store, "const sequenced = fresh.flatMap(", "const sequenced = placed.flatMap(")],
     showsInCalm: true
   },
   {
@@ -520,15 +523,15 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         store,
-        `    const declared = yield* moveSeries(sql, sequenced, books.last_offset, steadyNow, gapsMax)
-    return { outcomes, declared, duplicateAges }`,
-        "    return { outcomes, duplicateAges, sequenced, before: books.last_offset, gapsMax }"
+        `    const declared = yield* moveSeries(sql, sequenced, lastOffset, steadyNow, gapsMax)
+${settleKeys}    return { outcomes, declared, duplicateAges }`,
+        `${settleKeys}    return { outcomes, duplicateAges, sequenced, before: lastOffset, gapsMax }`
       ),
       change(
         store,
         storeAppend,
-        `Effect.flatMap(${storeAppend}, ({ outcomes, duplicateAges, sequenced, before, gapsMax }) =>
-          Effect.map(write((sql) => moveSeries(sql, sequenced, before, steadyNow, gapsMax)), (declared) => ({ outcomes, duplicateAges, declared })))`
+        `Effect.flatMap(${storeAppend}, ({ sequenced, before, gapsMax, ...appended }) =>
+          Effect.map(write((sql) => moveSeries(sql, sequenced, before, steadyNow, gapsMax)), (declared) => ({ ...appended, declared })))`
       )
     ]
   },
@@ -600,6 +603,98 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         `const result = yield* ${appendToStore}`,
         `yield* feed.committed\n      const result = yield* ${appendToStore}`
       )
+    ],
+    showsInCalm: true
+  },
+  {
+    name: "keys: memory kept after a failed append",
+    mistake: "what an append knew and did stays, whatever became of its commit",
+    guarantee: "G4",
+    changes: [
+      change(
+        store,
+        "      memory = undefined\n      return Effect.map(append",
+        "      return Effect.map(append"
+      )
+    ]
+  },
+  {
+    name: "keys: memory kept across a rebuilt connection",
+    mistake: "after a failure the connection is replaced, and what was known of the old one goes on",
+    guarantee: "G2",
+    changes: [
+      change(store, "    memory?.sql === sql\n", "    memory !== undefined\n"),
+      change(
+        store,
+        "      memory = undefined\n      return Effect.map(append",
+        "      return Effect.map(append"
+      ),
+      change(connection, "if (Exit.isFailure(outside)) yield* disconnect", "yield* disconnect")
+    ]
+  },
+  {
+    name: "keys: a run that says it reaches further",
+    mistake: "its last offset is off by one batch",
+    guarantee: "G2",
+    changes: [change(store, settleKeys, settleKeys.replace("lastOffset)", "lastOffset + events.length)"))]
+  },
+  {
+    name: "keys: the youngest are forgotten",
+    mistake: "a start does not read the events behind the last run",
+    guarantee: "G2",
+    changes: [change(keyIndex, "      yield* index.readYoungest(sql, Number.POSITIVE_INFINITY)\n", "")]
+  },
+  {
+    name: "keys: runs written after the commit",
+    mistake: "the index follows in a transaction of its own, and a failure of that is nobody's affair",
+    guarantee: "G2",
+    changes: [
+      change(store, settleKeys, ""),
+      change(
+        store,
+        storeAppend,
+        `Effect.tap(${storeAppend}, ({ taken }) => Effect.ignore(write((sql) => taken.index.settle(sql, taken.lastOffset))))`
+      )
+    ]
+  },
+  {
+    name: "keys: merged runs dropped at once",
+    mistake: "a run takes the place of others when its merge begins, not when it is whole",
+    guarantee: "G2",
+    changes: [
+      change(
+        keyIndex,
+        "yield* writeRun(sql, into, 0)",
+        `yield* writeRun(sql, into, 1)
+        const taken = JSON.stringify(from.map(({ id }) => id))
+        yield* sql\`UPDATE key_run SET live = 0 WHERE id IN (SELECT value FROM json_each(\${taken}))\``
+      )
+    ]
+  },
+  {
+    name: "keys: a filter that lacks the last pages",
+    mistake: "the keys of a merge's last step are not added to the filter",
+    guarantee: "G2",
+    changes: [
+      change(
+        keyIndex,
+        "for (const page of pages) eachEntry(page, (hash) =>",
+        "if (end < into.pages) for (const page of pages) eachEntry(page, (hash) =>"
+      )
+    ]
+  },
+  {
+    name: "keys: a hash taken for the key",
+    mistake: "an event with the same hash is the same event, and hashes are short",
+    guarantee: "G1",
+    changes: [
+      change(
+        keyHash,
+        "return (left >>> 0) * 2 ** 20 + (right >>> 12)",
+        "return ((left >>> 0) % 16) * 2 ** 48"
+      ),
+      change(store, isItsKey, "if (row !== undefined) firsts.set(place, row)"),
+      change(store, isItsKeyInBatch, "if (earlier === undefined) continue")
     ],
     showsInCalm: true
   }

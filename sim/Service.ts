@@ -7,10 +7,11 @@ import { SqlError } from "@effect/sql/SqlError"
 import { SqliteClient } from "@effect/sql-sqlite-node"
 import { Cause, Effect, Layer, Logger } from "effect"
 import { run } from "../src/App.ts"
-import { defaults, ReadingLimits, SequenceLimits, Settings } from "../src/Config.ts"
+import { defaults, KeyIndexLimits, ReadingLimits, SequenceLimits, Settings } from "../src/Config.ts"
 import { Database } from "../src/store/Database.ts"
 import * as SqlEventStore from "../src/store/SqlEventStore.ts"
 import type { Entry, ServerChange } from "./History.ts"
+import { countingKeys } from "./KeyCounts.ts"
 import { type PlannedLimits, requestEventsMax } from "./Plan.ts"
 import type { CrashKind, Process, World } from "./World.ts"
 
@@ -65,7 +66,7 @@ const writeLogAgain = ({ mount }: Process) =>
       new SqlError({ cause: { code: "SQLITE_IOERR", cause }, message: "the log cannot be written again" })
   })
 
-const database = (process: Process, checkpointPages: number) =>
+const database = ({ counters }: World, process: Process, checkpointPages: number) =>
   Layer.succeed(Database, {
     name: databaseFile,
     writeLogAgain: writeLogAgain(process),
@@ -73,6 +74,7 @@ const database = (process: Process, checkpointPages: number) =>
       Effect.catchAllDefect((cause) => new SqlError({ cause, message: "the database cannot be opened" })),
       // SQLite checkpoints by itself after so many pages of log; by default a run would not come so far.
       Effect.tap((sql) => sql.unsafe(`PRAGMA wal_autocheckpoint = ${checkpointPages}`)),
+      Effect.map((sql) => countingKeys(sql, counters)),
       Effect.provide(Reactivity.layer)
     )
   })
@@ -80,7 +82,7 @@ const database = (process: Process, checkpointPages: number) =>
 const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) =>
   run(SqlEventStore.layer).pipe(
     Effect.provide(
-      Layer.merge(world.layerHttpServer(process, address), database(process, limits.checkpointPages))
+      Layer.merge(world.layerHttpServer(process, address), database(world, process, limits.checkpointPages))
     ),
     Effect.provideService(Settings, {
       ...defaults,
@@ -94,6 +96,7 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       heartbeatSeconds: 0.5
     }),
     Effect.provideService(SequenceLimits, { gapsMax: limits.gaps?.max ?? 1000 }),
+    limits.keys === undefined ? (service) => service : Effect.provideService(KeyIndexLimits, limits.keys),
     Effect.provideService(ReadingLimits, {
       windowRowsMax: limits.windowRowsMax,
       windowBytesMax: 2000,

@@ -299,7 +299,7 @@ export class KeyIndexLimits extends Context.Reference<KeyIndexLimits>()("sekali/
     runsPerMerge: 8,
     /** Pages that a merge writes at a time. */
     pagesPerStep: 32,
-    /** Bytes of the filters in memory; at 14 bits a key, those of 76 million keys. */
+    /** Bytes of the filters in memory, besides those that are being made; at 14 bits a key, those of 76 million keys. */
     filterBytesMax: 128 * mebibyte
   })
 }) {}

@@ -20,6 +20,7 @@ import {
   examplesMax,
   type StoreRow
 } from "./Recount.ts"
+import { countKeys, type KeysCount } from "./RecountKeys.ts"
 import { countSequences } from "./RecountSequences.ts"
 
 /** One thing that was looked at. */
@@ -133,6 +134,14 @@ export const check = (
     )
     if (books.sources !== undefined)
       yield* look("The sequences", countSequences(recounted, count), sumOf(books))
+    // Before there was this index, SQLite itself held the keys apart.
+    if (schema >= 5) {
+      const keys: KeysCount = { runs: 0, inRuns: 0, young: 0 }
+      const faults = Effect.tap(countKeys(recounted, count, keys), ({ length }) => {
+        if (length === 0 && count.events > 0) say(sumOfKeys(keys))
+      })
+      yield* look("The index of keys", faults)
+    }
     const epoch = epochs.at(-1)?.number ?? 1
     if (store_id !== undefined) {
       const sound = `The store is ${store_id}, in epoch ${epoch}, and has given out the offsets to ${last_offset}.`
@@ -174,6 +183,10 @@ const sumOf = ({ sources, gaps_open, declared_missing = 0, late = 0, sequence_re
     ? undefined
     : `The sequences are what the events say: ${sources} sources, ${gaps_open} open gaps, ${declared_missing} numbers ` +
       `declared missing, of which ${late} came late, and ${sequence_reused} used again.`
+
+const sumOfKeys = ({ runs, inRuns, young }: KeysCount) =>
+  `The index of keys is that of the events: ${inRuns} keys in ${runs} runs, and ${young} behind them. No two events ` +
+  "have one key."
 
 // A damaged database may hold any number.
 const timeOf = (milliseconds: number): string =>

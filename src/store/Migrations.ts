@@ -238,7 +238,7 @@ const keys = Effect.gen(function* () {
   yield* sql`ALTER TABLE redelivery_anew RENAME TO redelivery`
   yield* sql`CREATE INDEX event_in_sequence ON event (topic_id, source, sequence) WHERE sequence IS NOT NULL`
   yield* sql`CREATE INDEX redelivery_with_conflicts ON redelivery (offset) WHERE conflicts > 0`
-  yield* Effect.repeat(KeyIndex.catchUp(sql), { while: (more) => more })
+  yield* KeyIndex.catchUp(sql)
 })
 
 /** SQL for an id that no other store has, from SQLite's own source of chance. */

@@ -6,6 +6,7 @@ import { describe, expect, it } from "@effect/vitest"
 import type Sqlite from "better-sqlite3"
 import { Effect, TestClock } from "effect"
 import fc from "fast-check"
+import { KeyIndexLimits } from "../../src/Config.ts"
 import { connectTo } from "../../src/node/SqliteCopies.ts"
 import { type CheckReport, check } from "../../src/store/Check.ts"
 import { latestMigration } from "../../src/store/Migrations.ts"
@@ -80,6 +81,7 @@ describe("a sound database", () => {
         "No row refers to one that is missing.",
         `The schema is whole, and is version ${latestMigration}.`,
         "The books balance, counted again from the events: 130 received = 95 stored + 35 dropped, in 3 topics.",
+        "The index of keys is that of the events: 0 keys in 0 runs, and 95 behind them. No two events have one key.",
         `The store is ${report.figures?.storeId}, in epoch 2, and has given out the offsets to ${base + 30}.`,
         "Epoch 2 began at 2026-11-23T00:01:00.000Z, when the backup of 2026-11-22T00:00:00.000Z was put into service: " +
           `offsets jump from 100 to ${base}, beyond any that can have been given out since that backup. A reader's ` +
@@ -150,7 +152,8 @@ describe("a sound database", () => {
         ...["0", "5000", "6000"].map((done) => `redeliveries ${done}/6000`),
         "topics 0/1",
         "topics 1/1",
-        "sequences 0/0"
+        "sequences 0/0",
+        ...["0", "5000", "10000", "12001", "12001"].map((done) => `keys ${done}/12001`)
       ])
       expect(readFileSync(file).equals(before)).toBe(true)
     })
@@ -398,7 +401,7 @@ const mutilations: ReadonlyArray<readonly [name: string, plant: string, told: Re
   ["no mark", "PRAGMA application_id = 7", /belongs to another program/],
   [
     "index that lacks a row",
-    "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_event_1'",
+    "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'sqlite_autoindex_topic_1'",
     /SQLite finds damage|cannot be read/
   ]
 ]
@@ -453,7 +456,203 @@ const mutilatedSequences: typeof mutilations = [
   ["sum of reused", "UPDATE store SET sequence_reused = 0", /reused numbers 0, but the sequences have 2/]
 ]
 
+/** Runs of several levels, ones that were merged and are not gone yet, and a merge that is under way. */
+const makeIndexed = (file: string) =>
+  Effect.gen(function* () {
+    yield* TestClock.setTime(start)
+    const made = yield* openClosable(databaseAt(file))
+    yield* made.close
+    // So that keys lie on the same pages each time.
+    edit(file, (database) => database.exec("UPDATE store SET key_seed = 7"))
+    const { store, close } = yield* openClosable(databaseAt(file))
+    for (let batch = 0; batch < 27; batch++)
+      yield* store.append(makeEvents(4, { topic: batch % 2 === 0 ? "a" : "b" }, `${batch}-`))
+    yield* close
+    edit(file, (database) => database.pragma("journal_mode = DELETE"))
+  }).pipe(
+    Effect.provideService(KeyIndexLimits, {
+      youngKeysMax: 6,
+      keysPerPage: 2,
+      runsPerMerge: 2,
+      pagesPerStep: 1,
+      filterBytesMax: 1_000_000
+    })
+  )
+
+/** Entries of the page at a place, changed. */
+const withEntries =
+  (change: (entries: Float64Array) => Float64Array) =>
+  (database: Sqlite.Database): void => {
+    const { place, entries } = database
+      .prepare(
+        `SELECT p.place, p.entries FROM key_page AS p JOIN key_run AS r ON r.id = p.place / 16777216
+         WHERE r.live = 1 AND r.level = 2 AND length(p.entries) >= 32 LIMIT 1`
+      )
+      .get() as { place: number; entries: Buffer }
+    const changed = change(new Float64Array(new Uint8Array(entries).buffer))
+    database
+      .prepare("UPDATE key_page SET entries = ? WHERE place = ?")
+      .run(Buffer.from(changed.buffer, changed.byteOffset, changed.byteLength), place)
+  }
+
+const youngest = "(SELECT max(last_offset) FROM key_run WHERE live = 1)"
+const oldest = "(SELECT id FROM key_run WHERE live = 1 ORDER BY last_offset LIMIT 1)"
+
+const mutilatedKeys: ReadonlyArray<
+  readonly [name: string, plant: string | ((database: Sqlite.Database) => void), told: RegExp]
+> = [
+  [
+    "an event that it does not know",
+    "UPDATE event SET event_id = 'new' WHERE offset = 7",
+    /Events whose key the index does not know: 1, the first at offset 7\..*that no event has: 1, the first at offset 7\./s
+  ],
+  [
+    "an event in another topic",
+    "UPDATE event SET topic_id = 2 WHERE offset = 3",
+    /Events whose key the index does not know: 1, the first at offset 3\./
+  ],
+  [
+    "a page gone",
+    `DELETE FROM key_page WHERE place = ${oldest} * 16777216 + 1`,
+    /Runs of keys that lack pages: 1.*than they say: 1.*the index does not know: \d+/s
+  ],
+  [
+    "a page that is empty",
+    `UPDATE key_page SET entries = x'' WHERE place = ${oldest} * 16777216 + 1`,
+    /another number of keys than they say: 1.*the index does not know: \d+/s
+  ],
+  [
+    "pages that changed places",
+    `UPDATE key_page SET place = -1 WHERE place = ${oldest} * 16777216;
+     UPDATE key_page SET place = ${oldest} * 16777216 WHERE place = ${oldest} * 16777216 + 1;
+     UPDATE key_page SET place = ${oldest} * 16777216 + 1 WHERE place = -1`,
+    /Keys on a page where they are not looked for: \d+, the first page 0/
+  ],
+  [
+    "a page of no run",
+    "INSERT INTO key_page VALUES (16777216 * 5000, x'')",
+    /Ranges of pages that belong to no run of keys: 1/
+  ],
+  [
+    "a page behind the last one of its run",
+    `INSERT INTO key_page SELECT id * 16777216 + pages, x'' FROM key_run WHERE id = ${oldest}`,
+    /Ranges of pages that belong to no run of keys: 1/
+  ],
+  ["an entry gone", withEntries((entries) => entries.slice(2)), /than they say: 1.*does not know: 1/s],
+  [
+    "an entry twice",
+    withEntries((entries) => Float64Array.of(...entries, ...entries.slice(0, 2))),
+    /than they say: 1.*Keys that are in the index twice: 1/s
+  ],
+  [
+    "an entry in place of another one",
+    withEntries((entries) => entries.copyWithin(2, 0, 2)),
+    /does not know: 1.*in the index twice: 1/s
+  ],
+  [
+    "a wrong hash",
+    withEntries((entries) => entries.map((each, at) => (at === 0 ? each + 1 : each))),
+    /does not know: 1.*Keys in the index that no event has: 1/s
+  ],
+  [
+    "a wrong offset",
+    withEntries((entries) => entries.map((each, at) => (at === 1 ? 9_000_000 : each))),
+    /does not know: 1.*Keys in the index that no event has: 1, the first at offset 9000000\./s
+  ],
+  [
+    "a page that is cut off",
+    `UPDATE key_page SET entries = substr(entries, 1, length(entries) - 3)
+     WHERE place = ${oldest} * 16777216 + 1`,
+    /Pages of keys that are cut off: 1/
+  ],
+  [
+    "a filter that denies",
+    `UPDATE key_filter SET bytes = zeroblob(length(bytes)) WHERE run_id = ${oldest}`,
+    /Keys that the filter of their run denies: \d+/
+  ],
+  [
+    "a filter of no run",
+    "INSERT INTO key_filter VALUES (5000, x'00')",
+    /Filters of runs that are not in use: 1, the first run 5000\./
+  ],
+  [
+    "a filter of a run that was merged",
+    "INSERT INTO key_filter SELECT min(id), x'00' FROM key_run WHERE live = 0",
+    /Filters of runs that are not in use: 1/
+  ],
+  [
+    "a run taken out of use",
+    `UPDATE key_run SET live = 0 WHERE id = ${oldest}`,
+    /the index does not know: \d+, the first at offset 1\./
+  ],
+  ["a run gone", `DELETE FROM key_run WHERE id = ${oldest}`, /belong to no run of keys: 1.*Filters of runs/s],
+  [
+    "merged runs in use again",
+    "UPDATE key_run SET live = 1 WHERE live = 0",
+    /with a last offset that cannot be|another number of keys than they say/
+  ],
+  ["a count of keys", `UPDATE key_run SET keys = keys + 1 WHERE id = ${oldest}`, /than they say: 1/],
+  [
+    "a last offset too great",
+    `UPDATE key_run SET last_offset = last_offset + 2 WHERE last_offset = ${youngest} AND live = 1`,
+    /the index does not know: 2/
+  ],
+  [
+    "a last offset too small",
+    `UPDATE key_run SET last_offset = last_offset - 4 WHERE last_offset = ${youngest} AND live = 1`,
+    /Keys in another run than their event: 4/
+  ],
+  [
+    "a last offset that was never given out",
+    `UPDATE key_run SET last_offset = 9000 WHERE last_offset = ${youngest} AND live = 1`,
+    /with a last offset that cannot be: 1/
+  ],
+  ["another seed", "UPDATE store SET key_seed = key_seed + 1", /the index does not know: \d{2,}/],
+  [
+    "a key that two events have, of which the index knows one",
+    `UPDATE event SET event_id = '0-e0' WHERE offset = 2`,
+    /the index does not know: 1, the first at offset 2\./
+  ],
+  [
+    "a key that two of the youngest have",
+    `UPDATE event SET (topic_id, event_id) =
+       (SELECT topic_id, event_id FROM event ORDER BY offset DESC LIMIT 1)
+     WHERE offset = (SELECT max(offset) - 1 FROM event)`,
+    /Events whose key another event has: 1, the first at offset 108, which is that at 107\./
+  ],
+  [
+    "a key that is in a run and with the youngest",
+    `UPDATE event SET (topic_id, event_id) = (SELECT topic_id, event_id FROM event WHERE offset = 1)
+     WHERE offset = (SELECT max(offset) FROM event)`,
+    /Events whose key another event has: 1, the first at offset 108, which is that at 1\./
+  ]
+]
+
 describe("damage", () => {
+  it.scoped("of the index of keys is told", () =>
+    Effect.gen(function* () {
+      const folder = yield* temporaryFolder
+      const sound = `${folder}/sound.db`
+      yield* makeIndexed(sound)
+      const report = yield* checkFile(sound)
+      expect(faultsOf(report)).toEqual([])
+      expect(report.findings.map(({ sentence }) => sentence)).toContain(
+        "The index of keys is that of the events: 104 keys in 5 runs, and 4 behind them. No two events have one key."
+      )
+      for (const [index, [name, plant, told]] of mutilatedKeys.entries()) {
+        const file = `${folder}/${index}.db`
+        copyFileSync(sound, file)
+        edit(file, (database) => {
+          database.pragma("foreign_keys = OFF")
+          if (typeof plant === "string") database.exec(plant)
+          else plant(database)
+        })
+        const faults = faultsOf(yield* checkFile(file)).join("\n")
+        expect([name, faults]).toEqual([name, expect.stringMatching(told)])
+      }
+    })
+  )
+
   it.scoped("of the books of sequences is told", () =>
     Effect.gen(function* () {
       const folder = yield* temporaryFolder

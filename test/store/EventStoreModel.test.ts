@@ -6,7 +6,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Logger, LogLevel, Option, Scope } from "effect"
 import fc from "fast-check"
-import { ReadingLimits } from "../../src/Config.ts"
+import { KeyIndexLimits, ReadingLimits } from "../../src/Config.ts"
 import type { Event, EventKey } from "../../src/domain/Event.ts"
 import { parseTopicPattern } from "../../src/domain/Topic.ts"
 import { EventStore, type Filter, layerMemory, type Scan } from "../../src/store/EventStore.ts"
@@ -206,16 +206,29 @@ const commands = fc.commands<Model, Real, false>(
   { maxCommands: 40 }
 )
 
+/** So small that keys go into runs and through merges every few events. */
+const fewKeys: KeyIndexLimits["Type"] = {
+  youngKeysMax: 3,
+  keysPerPage: 1,
+  runsPerMerge: 2,
+  pagesPerStep: 1,
+  filterBytesMax: 24
+}
+
 describe("EventStore, memory against SQLite", () => {
-  it.live(
-    "G1, G2, G4, G5: gives the same answers in any order of calls, through restarts, kills and failed commits",
-    () =>
+  it.live.each<readonly [string, KeyIndexLimits["Type"] | undefined]>([
+    ["many keys in memory", undefined],
+    ["few", fewKeys]
+  ])(
+    "G1, G2, G4, G5: gives the same answers in any order of calls, through restarts, kills and failed commits; with %s",
+    ([_, keyLimits]) =>
       Effect.promise(() =>
         fc.assert(
           fc.asyncProperty(commands, (commands) =>
             Effect.gen(function* () {
               const wall = makeWall(5000)
-              const real = yield* makeReal
+              const limits = keyLimits ?? (yield* KeyIndexLimits)
+              const real = yield* Effect.provideService(makeReal, KeyIndexLimits, limits)
               const memory = Context.get(yield* Layer.build(layerMemory), EventStore)
               const model: Model = {
                 store: memory,
@@ -232,6 +245,7 @@ describe("EventStore, memory against SQLite", () => {
                       feedEventsMax: 3,
                       feedBytesMax: 40
                     }),
+                    Effect.provideService(KeyIndexLimits, limits),
                     Effect.withClock(wall.clock),
                     Logger.withMinimumLogLevel(LogLevel.None),
                     Effect.runPromise

@@ -5,6 +5,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import Sqlite from "better-sqlite3"
 import { Effect, Layer } from "effect"
+import { KeyIndexLimits } from "../../src/Config.ts"
+import { connectTo } from "../../src/node/SqliteCopies.ts"
+import { check } from "../../src/store/Check.ts"
 import { Database } from "../../src/store/Database.ts"
 import {
   applicationId,
@@ -13,6 +16,7 @@ import {
   migrationTable,
   schema
 } from "../../src/store/Migrations.ts"
+import { makeOlder, rowsOf } from "../support/databases.ts"
 import { makeEvents } from "../support/events.ts"
 import {
   databaseAt,
@@ -119,6 +123,59 @@ describe("the schema", () => {
         }
       })
     })
+  )
+})
+
+describe("a database of version 4", () => {
+  it.scoped("gets an index of all its keys, and knows them all", () =>
+    Effect.gen(function* () {
+      const file = yield* temporaryFile
+      const first = yield* openClosable(databaseAt(file))
+      const events = [...makeEvents(90, { topic: "a" }), ...makeEvents(60, { topic: "b" })]
+      yield* first.store.append(events)
+      yield* first.store.append([
+        ...makeEvents(7, { topic: "a" }),
+        ...makeEvents(5, { topic: "a", payload: "1" })
+      ])
+      yield* first.store.append(makeEvents(3, { topic: "c" }))
+      const [books, conflicts] = [
+        yield* first.store.books,
+        yield* first.store.conflicts({ after: undefined, limit: 100 })
+      ]
+      expect(books).toMatchObject({ received: 165, duplicateDropped: 12, conflicts: 5 })
+      yield* first.close
+      makeOlder(file, 4)
+
+      const later = yield* openClosable(databaseAt(file))
+      expect(yield* later.store.books).toEqual(books)
+      expect(yield* later.store.conflicts({ after: undefined, limit: 100 })).toEqual(conflicts)
+      const again = yield* later.store.append([
+        ...events,
+        ...makeEvents(3, { topic: "c" }),
+        ...makeEvents(1, {}, "new")
+      ])
+      expect(again.map(({ outcome }) => outcome)).toEqual([...Array(153).fill("duplicate"), "stored"])
+      expect(again.slice(0, 150).map(({ offset }) => offset)).toEqual(events.map((_, index) => index + 1))
+      yield* later.close
+      // Of 153 keys, those that fill runs of 8 are merged to the end.
+      expect(rowsOf(file, "SELECT level, keys FROM key_run ORDER BY last_offset")).toEqual([
+        { level: 4, keys: 128 },
+        { level: 1, keys: 16 },
+        { level: 0, keys: 8 }
+      ])
+      const { findings } = yield* Effect.scoped(
+        Effect.flatMap(connectTo(file, { readonly: true }), (sql) => check("x.db", sql))
+      )
+      expect(findings.filter(({ sound }) => !sound)).toEqual([])
+    }).pipe(
+      Effect.provideService(KeyIndexLimits, {
+        youngKeysMax: 8,
+        keysPerPage: 2,
+        runsPerMerge: 2,
+        pagesPerStep: 1,
+        filterBytesMax: 1000
+      })
+    )
   )
 })
 

@@ -8,14 +8,17 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Layer, Option } from "effect"
 import { ReadingLimits } from "../../src/Config.ts"
 import { Database } from "../../src/store/Database.ts"
+import { edit } from "../support/databases.ts"
 import { makeEvent, makeEvents } from "../support/events.ts"
 import {
   copyAsKilled,
   databaseAt,
   eventsOf,
+  interceptedAt,
   openClosable,
   openStore,
   openStoreAt,
+  sqliteError,
   temporaryFolder,
   windowsOf
 } from "../support/stores.ts"
@@ -185,6 +188,55 @@ describe("a disk that is full", () => {
     })
   )
 })
+
+describe("a connection that is rebuilt", () => {
+  it.scoped("G2: knows what it has recovered, although a commit of that had failed", () =>
+    Effect.gen(function* () {
+      const file = yield* temporaryFile
+      let failing = false
+      let recovers = false
+      const database = Layer.effect(
+        Database,
+        Effect.map(Database, ({ name, connect, writeLogAgain }) => ({
+          name,
+          connect,
+          // As SQLite may find a commit in the log whose sync had failed.
+          writeLogAgain: Effect.tap(writeLogAgain, () =>
+            Effect.sync(() => {
+              if (recovers) edit(file, (database) => database.exec(recovered))
+            })
+          )
+        }))
+      ).pipe(
+        Layer.provide(
+          interceptedAt(file, ({ sql, run }) =>
+            failing && (sql === "COMMIT" || sql === "ROLLBACK") ? sqliteError("SQLITE_IOERR") : run
+          )
+        )
+      )
+      const store = yield* openStore(database)
+      yield* store.append(makeEvents(3))
+      // The connection is given up by a write that is no append, so that nothing of these is forgotten for it.
+      failing = true
+      expect(yield* Effect.flip(store.append([]))).toMatchObject({ trouble: "io" })
+      failing = false
+      recovers = true
+      yield* store.books
+      recovers = false
+      expect(yield* store.append(makeEvents(1, {}, "recovered-"))).toEqual([
+        { outcome: "duplicate", offset: 4 }
+      ])
+      expect(yield* store.append(makeEvents(1, {}, "new-"))).toEqual([{ outcome: "stored", offset: 6 }])
+    })
+  )
+})
+
+const recovered = `
+  INSERT INTO event
+  SELECT 4, topic_id, 'recovered-0', timestamp, source, payload, sequence, origin, processed_at, late
+  FROM event WHERE offset = 1;
+  UPDATE store SET received = 4, unique_processed = 4, last_offset = 4;
+  UPDATE topic SET events = 4, last_offset = 4`
 
 describe("a restart", () => {
   it.scoped("G1, G5: keeps events, offsets and books, and goes on where it was; so does a kill", () =>

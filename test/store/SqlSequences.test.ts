@@ -9,7 +9,7 @@ import type { Event } from "../../src/domain/Event.ts"
 import { parseTopicPattern } from "../../src/domain/Topic.ts"
 import { connectTo } from "../../src/node/SqliteCopies.ts"
 import { check } from "../../src/store/Check.ts"
-import { edit } from "../support/databases.ts"
+import { makeOlder } from "../support/databases.ts"
 import { makeEvent } from "../support/events.ts"
 import {
   databaseAt,
@@ -110,7 +110,7 @@ describe("a commit", () => {
       const walks = plans.filter(({ steps }) =>
         steps.some(
           (step) =>
-            /^SCAN (?!json_each|k\b|n\b|v\b|CONSTANT|value|m\b)/.test(step) ||
+            /^SCAN (?!json_each|k\b|n\b|v\b|CONSTANT|value|m\b|\d+-ROW VALUES)/.test(step) ||
             // A whole topic is a walk as well.
             /^SEARCH e(vent)? .*\(topic_id=\?\)$/.test(step)
         )
@@ -237,16 +237,7 @@ describe("a database of version 2", () => {
       const { sequences } = yield* store.books
       expect(sequences.declared).toBe(99)
       yield* close
-      edit(file, (database) =>
-        database.exec(`
-          DROP TABLE heartbeat; DROP TABLE outage;
-          DROP TABLE gap; DROP TABLE source; DROP INDEX event_in_sequence;
-          ALTER TABLE event DROP COLUMN late;
-          ALTER TABLE store DROP COLUMN sources; ALTER TABLE store DROP COLUMN gaps_open;
-          ALTER TABLE store DROP COLUMN declared_missing; ALTER TABLE store DROP COLUMN late;
-          ALTER TABLE store DROP COLUMN sequence_reused;
-          DELETE FROM migration WHERE migration_id >= 3`)
-      )
+      makeOlder(file, 2)
       const later = yield* openClosable(databaseAt(file))
       expect(yield* sourcesOf(later.store)).toEqual(books)
       expect((yield* later.store.books).sequences).toEqual(sequences)

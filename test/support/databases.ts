@@ -8,7 +8,7 @@ import * as Migrator from "@effect/sql/Migrator"
 import { SqliteClient } from "@effect/sql-sqlite-node"
 import Sqlite from "better-sqlite3"
 import { Effect } from "effect"
-import { applicationId, migrations, migrationTable } from "../../src/store/Migrations.ts"
+import { applicationId, latestMigration, migrations, migrationTable } from "../../src/store/Migrations.ts"
 
 /** Changes a database, and closes it again. */
 export const edit = <A>(file: string, change: (database: Sqlite.Database) => A): A => {
@@ -29,6 +29,45 @@ export const rowsOf = (file: string, sql: string): ReadonlyArray<Record<string, 
     database.close()
   }
 }
+
+/** What leads from a version of the schema back to the one before it. */
+const undone: Readonly<Record<number, string>> = {
+  5: `
+    CREATE TABLE event_before (
+      offset INTEGER PRIMARY KEY,
+      topic_id INTEGER NOT NULL REFERENCES topic (id),
+      event_id TEXT NOT NULL,
+      timestamp TEXT NOT NULL,
+      source TEXT NOT NULL,
+      payload TEXT NOT NULL,
+      sequence INTEGER,
+      origin TEXT,
+      processed_at INTEGER NOT NULL,
+      late INTEGER NOT NULL DEFAULT 0,
+      UNIQUE (topic_id, event_id)
+    ) STRICT;
+    INSERT INTO event_before SELECT * FROM event;
+    DROP TABLE event;
+    ALTER TABLE event_before RENAME TO event;
+    CREATE INDEX event_in_sequence ON event (topic_id, source, sequence) WHERE sequence IS NOT NULL;
+    DROP TABLE key_page; DROP TABLE key_filter; DROP TABLE key_run;
+    ALTER TABLE store DROP COLUMN key_seed;`,
+  4: "DROP TABLE heartbeat; DROP TABLE outage;",
+  3: `
+    DROP TABLE gap; DROP TABLE source; DROP INDEX event_in_sequence;
+    ALTER TABLE event DROP COLUMN late;
+    ALTER TABLE store DROP COLUMN sources; ALTER TABLE store DROP COLUMN gaps_open;
+    ALTER TABLE store DROP COLUMN declared_missing; ALTER TABLE store DROP COLUMN late;
+    ALTER TABLE store DROP COLUMN sequence_reused;`
+}
+
+/** Makes of a database of today what an older program would have made of the same events. */
+export const makeOlder = (file: string, version: 2 | 3 | 4): void =>
+  edit(file, (database) => {
+    database.pragma("foreign_keys = OFF")
+    for (let step = latestMigration; step > version; step--) database.exec(undone[step] ?? "")
+    database.exec(`DELETE FROM ${migrationTable} WHERE migration_id > ${version}`)
+  })
 
 /** A database as version 1 of the schema left it, with two events and a duplicate in it. */
 export const makeVersionOne = (file: string) =>

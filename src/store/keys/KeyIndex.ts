@@ -31,23 +31,24 @@ interface Run {
   readonly pages: number
   /** The last offset whose event is in it, or in an older one. */
   readonly lastOffset: number
-  /** None where filters would take too much memory: then every hash may be in it. */
+  /** None where filters would take too much memory, or it is not kept: then every hash may be in it. */
   filter: Filter | undefined
 }
 
 /** A run that is being made of others, which stay in use until it is whole. */
 interface Merge {
-  readonly into: Run & { readonly filter: Filter }
+  readonly into: Run
   readonly from: ReadonlyArray<Run>
   /** The first of its pages that is not written yet. */
   next: number
 }
 
-/** A run that is not in use any more, whose pages are being removed from its first one on. */
+/** A run that is not in use, or never was. */
 interface Remains {
   readonly id: number
-  readonly pages: number
+  /** Its pages are removed from this one on, up to, not including, `end`. */
   next: number
+  readonly end: number
 }
 
 interface RunRow {
@@ -57,11 +58,13 @@ interface RunRow {
   readonly pages: number
   readonly last_offset: number
   readonly live: number
-  readonly bytes: Uint8Array | null
 }
 
-interface PageRow {
+interface PlaceRow {
   readonly place: number
+}
+
+interface PageRow extends PlaceRow {
   readonly entries: Uint8Array
 }
 
@@ -96,7 +99,6 @@ export class KeyIndex {
     this.runs = runs
     this.remains = [...remains]
     this.nextRun = nextRun
-    this.boundFilters()
   }
 
   hashOf(topicId: number, eventId: string): number {
@@ -148,12 +150,19 @@ export class KeyIndex {
         yield* this.beginMerges(sql)
       }
       // Merges go ahead twice as fast as keys come, so that each ends before the next one of its level is due.
-      const keysPerStep = (pagesPerStep * keysPerPage) / 2
+      const keysPerStep = Math.min(pagesPerStep * keysPerPage, youngKeysMax) / 2
       while (this.added >= keysPerStep) {
         this.added -= keysPerStep
-        for (const merge of [...this.merges]) yield* this.goOn(sql, merge)
-        yield* this.remove(sql)
+        yield* this.step(sql)
       }
+    })
+  }
+
+  /** Goes on a little with everything that is under way. */
+  private step(sql: SqlClient.SqlClient) {
+    return Effect.gen(this, function* () {
+      for (const merge of [...this.merges]) yield* this.goOn(sql, merge)
+      yield* this.remove(sql)
     })
   }
 
@@ -161,11 +170,11 @@ export class KeyIndex {
     return Effect.gen(this, function* () {
       const keys = this.young.size
       const pages = pagesFor(keys, this.limits.keysPerPage)
-      const filter = Filter.for(keys)
+      const filter = this.filterFor(keys)
       const run = { id: this.nextRun++, level: 0, keys, pages, lastOffset, filter }
       const dealer = new Dealer(0, pages, pages)
       this.young.forEach((hash, offset) => {
-        filter.add(hash)
+        filter?.add(hash)
         dealer.take(hash, offset)
       })
       yield* writeRun(sql, run, 1)
@@ -196,7 +205,7 @@ export class KeyIndex {
           keys,
           pages: pagesFor(keys, this.limits.keysPerPage),
           lastOffset: from.at(-1)?.lastOffset ?? 0,
-          filter: Filter.for(keys)
+          filter: this.filterFor(keys)
         }
         yield* writeRun(sql, into, 0)
         this.merges.push({ into, from, next: 0 })
@@ -221,7 +230,7 @@ export class KeyIndex {
           eachEntry(fromBytes(entries), (hash, offset) => dealer.take(hash, offset))
       }
       const pages = dealer.deal()
-      for (const page of pages) eachEntry(page, (hash) => into.filter.add(hash))
+      for (const page of pages) eachEntry(page, (hash) => into.filter?.add(hash))
       yield* writePages(sql, into.id, next, pages)
       merge.next = end
       if (end < into.pages) return
@@ -231,7 +240,7 @@ export class KeyIndex {
       yield* sql`DELETE FROM key_filter WHERE run_id IN (SELECT value FROM json_each(${ids}))`
       yield* writeFilter(sql, into)
       this.merges = this.merges.filter((other) => other !== merge)
-      for (const { id, pages } of from) this.remains.push({ id, pages, next: 0 })
+      for (const { id, pages } of from) this.remains.push({ id, next: 0, end: pages })
       // It stands where the oldest of them stood: runs lie in the order of their offsets.
       this.runs = this.runs.flatMap((run) => (run === from[0] ? [into] : from.includes(run) ? [] : [run]))
       this.boundFilters()
@@ -242,28 +251,50 @@ export class KeyIndex {
   /** Removes some pages more, twice as many as a step writes, for a merge leaves more behind than it makes. */
   private remove(sql: SqlClient.SqlClient) {
     return Effect.gen(this, function* () {
-      const [run] = this.remains
-      if (run === undefined) return
-      const end = Math.min(
-        run.pages,
-        run.next + 2 * this.limits.pagesPerStep * Math.max(1, this.merges.length)
-      )
-      yield* sql`
-        DELETE FROM key_page WHERE place BETWEEN ${placeOf(run.id, run.next)} AND ${placeOf(run.id, end - 1)}`
-      run.next = end
-      if (end < run.pages) return
-      yield* sql`DELETE FROM key_run WHERE id = ${run.id}`
-      this.remains.shift()
+      let pages = 2 * this.limits.pagesPerStep * Math.max(1, this.merges.length)
+      while (pages > 0) {
+        const [run] = this.remains
+        if (run === undefined) return
+        const next = Math.min(run.end, run.next + pages)
+        if (next > run.next) {
+          yield* sql`
+            DELETE FROM key_page WHERE place BETWEEN ${placeOf(run.id, run.next)} AND ${placeOf(run.id, next - 1)}`
+        }
+        pages -= next - run.next
+        run.next = next
+        if (next < run.end) return
+        yield* sql`DELETE FROM key_run WHERE id = ${run.id}`
+        this.remains.shift()
+      }
     })
   }
 
-  /** Keeps the filters of the youngest runs, as many as there may be in memory. */
-  private boundFilters(): void {
+  /** An empty filter, unless it would take more memory than all filters may: SQLite would not keep it either. */
+  private filterFor(keys: number): Filter | undefined {
+    return filterBytes(keys) <= this.limits.filterBytesMax ? Filter.for(keys) : undefined
+  }
+
+  /** The youngest runs, as many as may have their filters in memory. */
+  private filtered(): ReadonlyArray<Run> {
     let bytes = 0
-    for (const run of [...this.runs].reverse()) {
-      bytes += filterBytes(run.keys)
-      if (bytes > this.limits.filterBytesMax) run.filter = undefined
-    }
+    return [...this.runs].reverse().filter(({ keys }) => {
+      bytes += filterBytes(keys)
+      return bytes <= this.limits.filterBytesMax
+    })
+  }
+
+  private boundFilters(): void {
+    const filtered = new Set(this.filtered())
+    for (const run of this.runs) if (!filtered.has(run)) run.filter = undefined
+  }
+
+  private readFilters(sql: SqlClient.SqlClient) {
+    return Effect.gen(this, function* () {
+      for (const run of this.filtered()) {
+        const [row] = yield* sql<{ bytes: Uint8Array }>`SELECT bytes FROM key_filter WHERE run_id = ${run.id}`
+        if (row !== undefined) run.filter = new Filter(row.bytes)
+      }
+    })
   }
 
   /** Enters the events that lie behind the last run, at most so many; the last offset, where there may be more. */
@@ -287,21 +318,25 @@ export class KeyIndex {
   static load = (sql: SqlClient.SqlClient): Effect.Effect<KeyIndex, SqlError> =>
     Effect.gen(function* () {
       const index = yield* loadRuns(sql)
+      yield* index.readFilters(sql)
       yield* index.readYoungest(sql, Number.POSITIVE_INFINITY)
       return index
     })
 
   /**
-   * Writes a run of events that are behind the last one, inside a transaction, where there are more than stay in memory;
-   * whether there were. So a store that was made without this index gets one.
+   * Writes runs of the events behind the last one, inside a transaction, where there are more than stay in memory, and
+   * merges them to the end. So a store that was made without this index gets one.
    */
-  static catchUp = (sql: SqlClient.SqlClient): Effect.Effect<boolean, SqlError> =>
+  static catchUp = (sql: SqlClient.SqlClient): Effect.Effect<void, SqlError> =>
     Effect.gen(function* () {
       const index = yield* loadRuns(sql)
-      const lastOffset = yield* index.readYoungest(sql, index.limits.youngKeysMax)
-      if (lastOffset === undefined) return false
-      yield* index.writeYoungest(sql, lastOffset)
-      return true
+      while (true) {
+        const lastOffset = yield* index.readYoungest(sql, index.limits.youngKeysMax)
+        if (lastOffset === undefined) return
+        yield* index.writeYoungest(sql, lastOffset)
+        yield* index.beginMerges(sql)
+        while (index.merges.length > 0 || index.remains.length > 0) yield* index.step(sql)
+      }
     })
 }
 
@@ -312,17 +347,27 @@ const loadRuns = (sql: SqlClient.SqlClient) =>
     const limits = yield* KeyIndexLimits
     const [store] = yield* sql<{ key_seed: number }>`SELECT key_seed FROM store`
     const rows = yield* sql<RunRow>`
-      SELECT r.id, r.level, r.keys, r.pages, r.last_offset, r.live, f.bytes
-      FROM key_run AS r LEFT JOIN key_filter AS f ON f.run_id = r.id ORDER BY r.last_offset, r.id`
-    const runs = rows.flatMap(({ id, level, keys, pages, last_offset: lastOffset, live, bytes }) =>
-      live === 1 && bytes !== null
-        ? [{ id, level, keys, pages, lastOffset, filter: new Filter(new Uint8Array(bytes)) }]
-        : []
-    )
-    // A merge that was under way begins anew, when the next run is written; what it has made is removed.
-    const remains = rows.flatMap(({ id, pages, live }) => (live === 1 ? [] : [{ id, pages, next: 0 }]))
-    const nextRun = Math.max(0, ...rows.map(({ id }) => id)) + 1
+      SELECT id, level, keys, pages, last_offset, live FROM key_run ORDER BY last_offset, id`
+    const runs: Array<Run> = []
+    const remains: Array<Remains> = []
+    let nextRun = 1
+    for (const { id, level, keys, pages, last_offset: lastOffset, live } of rows) {
+      nextRun = Math.max(nextRun, id + 1)
+      if (live === 1) runs.push({ id, level, keys, pages, lastOffset, filter: undefined })
+      // A merge that was under way begins anew, when the next run is written; what it has made is removed.
+      else remains.push(yield* remainsOf(sql, id, pages))
+    }
     return new KeyIndex(store?.key_seed ?? 0, limits, runs, remains, nextRun)
+  })
+
+/** The pages that are left of a run: its first ones may be gone, or its last ones never have been written. */
+const remainsOf = (sql: SqlClient.SqlClient, id: number, pages: number) =>
+  Effect.gen(function* () {
+    const places = sql`SELECT place FROM key_page WHERE place BETWEEN ${placeOf(id, 0)} AND ${placeOf(id, pages - 1)}`
+    const [first] = yield* sql<PlaceRow>`${places} ORDER BY place LIMIT 1`
+    const [last] = yield* sql<PlaceRow>`${places} ORDER BY place DESC LIMIT 1`
+    if (first === undefined || last === undefined) return { id, next: 0, end: 0 }
+    return { id, next: first.place - placeOf(id, 0), end: last.place - placeOf(id, 0) + 1 }
   })
 
 const eachEntry = (entries: Entries, visit: (hash: number, offset: number) => void): void => {
@@ -333,8 +378,10 @@ const writeRun = (sql: SqlClient.SqlClient, { id, level, keys, pages, lastOffset
   INSERT INTO key_run (id, level, keys, pages, last_offset, live)
   VALUES (${id}, ${level}, ${keys}, ${pages}, ${lastOffset}, ${live})`
 
-const writeFilter = (sql: SqlClient.SqlClient, { id, filter }: Run & { readonly filter: Filter }) =>
-  sql`INSERT INTO key_filter (run_id, bytes) VALUES (${id}, ${filter.bytes})`
+const writeFilter = (sql: SqlClient.SqlClient, { id, filter }: Run) =>
+  filter === undefined
+    ? Effect.void
+    : sql`INSERT INTO key_filter (run_id, bytes) VALUES (${id}, ${filter.bytes})`
 
 const insertPages = manyRows(2, (rows) => `INSERT INTO key_page (place, entries) VALUES ${rows}`)
 
