@@ -10,6 +10,7 @@
 import { Cause, Context, Duration, Effect, Either, Exit, FiberSet, Option, type Scope } from "effect"
 import { Settings } from "../Config.ts"
 import { type CallError, Draining, Overloaded, WaitedTooLong } from "../domain/Errors.ts"
+import { Line, type Place } from "../domain/Line.ts"
 import { Intake, type Outcomes } from "../pipeline/Intake.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
 import { attemptHeader } from "./Api.ts"
@@ -85,13 +86,13 @@ const make = Effect.gen(function* () {
   const patienceNanos = Option.getOrThrow(Duration.toNanos(patience(settings)))
 
   // Publishers that wait for their commit, the one with the least time left first: all have the same patience.
-  const waiting = new Set<Waiting>()
+  const waiting = new Line<Waiting>()
   let isWatched = false
   const watch = Effect.gen(function* () {
-    for (const next of waiting) {
-      const left = next.until - clock.unsafeCurrentTimeNanos()
+    for (let next = waiting.first; next !== undefined; next = waiting.first) {
+      const left = next.value.until - clock.unsafeCurrentTimeNanos()
       if (left > 0n) yield* Effect.sleep(Duration.nanos(left))
-      if (waiting.delete(next)) next.giveUp()
+      if (waiting.leave(next)) next.value.giveUp()
     }
     isWatched = false
   })
@@ -127,7 +128,7 @@ const make = Effect.gen(function* () {
     const held = intake.hold(body.bytes)
     if (Either.isLeft(held)) return refused(held.left)
     const hold = held.right
-    let wait: Waiting | undefined
+    let place: Place<Waiting> | undefined
     let isReleased = false
     const release = () => {
       if (!isReleased) hold.release()
@@ -138,19 +139,18 @@ const make = Effect.gen(function* () {
       if (intake.isFull()) return answer(refused(new Overloaded({ bound: "events" })))
       const events = decodeBody(bytes, body.type, settings)
       if (Either.isLeft(events)) return answer(refused(events.left))
-      const own: Waiting = {
+      const own = waiting.join({
         until: receivedAt + patienceNanos,
         giveUp: () => answer(refused(new WaitedTooLong({ seconds: settings.publishSecondsMax })))
-      }
-      waiting.add(own)
+      })
       const offered = hold.offer(events.right, receivedAt, (outcomes) => {
-        if (waiting.delete(own)) answer(answerOf(outcomes, textOf(head.headers["prefer"])))
+        if (waiting.leave(own)) answer(answerOf(outcomes, textOf(head.headers["prefer"])))
       })
       if (Either.isLeft(offered)) {
-        waiting.delete(own)
+        waiting.leave(own)
         return answer(refused(offered.left))
       }
-      wait = own
+      place = own
       if (isWatched) return
       isWatched = true
       fork(watch)
@@ -167,7 +167,7 @@ const make = Effect.gen(function* () {
       },
       left: () => {
         release()
-        if (wait !== undefined) waiting.delete(wait)
+        if (place !== undefined) waiting.leave(place)
       }
     }
   }

@@ -11,6 +11,7 @@ import type { ServeError } from "@effect/platform/HttpServerError"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
+import { Line } from "../domain/Line.ts"
 import { type DirectCall, type DirectPublish, ShortWay } from "../http/DirectPublish.ts"
 import type { PlainAnswer } from "../http/Problems.ts"
 
@@ -57,14 +58,20 @@ interface Answering {
   short: DirectPublish | undefined
 }
 
-/** The answers that are not sent yet, of each connection, and how to end one whose turn can no longer come. */
-type Unanswered = WeakMap<Duplex, Map<ServerResponse, () => void>>
+/** An answer that is not sent yet, and how to end it where its turn can no longer come. */
+interface Pending {
+  readonly response: ServerResponse
+  readonly close: () => void
+}
+
+/** The answers that are not sent yet, of each connection. */
+type Unanswered = WeakMap<Duplex, Line<Pending>>
 
 const send = (response: ServerResponse, { status, headers, body }: PlainAnswer, unanswered: Unanswered) => {
   if (response.destroyed) return
   const { connection, ...others } = headers
   // An answer that closes the connection must be the last: those to the requests behind it would not be sent.
-  const isLast = () => [...(unanswered.get(response.req.socket)?.keys() ?? [])].at(-1) === response
+  const isLast = () => unanswered.get(response.req.socket)?.last?.value.response === response
   const closing = connection === undefined || !isLast() ? {} : { connection }
   response.writeHead(status, { ...others, ...closing, "content-length": Buffer.byteLength(body) })
   response.end(body)
@@ -120,22 +127,24 @@ const dispatch = (
 const closeWithConnection = (server: Server): Unanswered => {
   const unanswered: Unanswered = new WeakMap()
   server.on("connection", (socket: Socket) => {
-    const responses = new Map<ServerResponse, () => void>()
-    unanswered.set(socket, responses)
+    const pending = new Line<Pending>()
+    unanswered.set(socket, pending)
     socket.once("close", () => {
-      for (const [response, close] of [...responses]) if (response.socket === null) close()
+      for (const { response, close } of pending.all()) if (response.socket === null) close()
     })
   })
   server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
-    const responses = unanswered.get(socket)
+    const pending = unanswered.get(socket)
+    if (pending === undefined) return
     // Up to here nobody but Node listens; at an answer's end it takes from it the connection, which this one never had.
     const nodes = response.listeners("finish") as Array<() => void>
-    responses?.set(response, () => {
+    const close = () => {
       for (const listener of nodes) response.off("finish", listener)
       response.destroy()
       response.emit("close")
-    })
-    response.once("close", () => responses?.delete(response))
+    }
+    const place = pending.join({ response, close })
+    response.once("close", () => pending.leave(place))
   })
   return unanswered
 }
@@ -156,11 +165,11 @@ const makeServer = (answering: Answering) =>
     server.setTimeout(stalledMilliseconds)
     const unanswered = closeWithConnection(server)
     server.on("clientError", (error, socket) => {
-      const responses = [...(unanswered.get(socket)?.keys() ?? [])]
+      const pending = unanswered.get(socket)?.all() ?? []
       refuseUnparsed(
         error,
         socket,
-        responses.some(({ req }) => req.complete)
+        pending.some(({ response }) => response.req.complete)
       )
     })
     server.on("request", (request: IncomingMessage, response: ServerResponse) => {

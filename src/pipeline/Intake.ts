@@ -24,6 +24,7 @@ import {
 import { Settings } from "../Config.ts"
 import { Draining, Overloaded, type StoreError } from "../domain/Errors.ts"
 import type { Event, Outcome } from "../domain/Event.ts"
+import { Line, type Place } from "../domain/Line.ts"
 import { currentSpan } from "../telemetry/Spans.ts"
 
 /** What came of a submission. */
@@ -114,17 +115,36 @@ export class Intake extends Context.Tag("sekali/Intake")<
 /** Stands in the queue behind the last submission. */
 const closing = "closing"
 
+/**
+ * A slot in the queue. It is emptied as its submission is taken: the queue is a linked list, whose old links lead to all
+ * later ones until the garbage collector looks at the whole heap, and would keep with them all that requests hold.
+ */
+interface Slot {
+  holds: Submission | typeof closing | undefined
+}
+
+const emptied = (slot: Slot): Slot["holds"] => {
+  const { holds } = slot
+  slot.holds = undefined
+  return holds
+}
+
+/** A submission, and where it stands among those that are not settled. */
+interface Offered extends Submission {
+  place?: Place<Submission>
+}
+
 const make = Effect.gen(function* () {
   const { queueEventsMax, queueBytesMax } = yield* Settings
   // Every submission has an event, so the bound on events keeps this queue from ever being full; one place more is for
   // the mark of closing.
-  const queue = yield* Queue.bounded<Submission | typeof closing>(queueEventsMax + 1)
+  const queue = yield* Queue.bounded<Slot>(queueEventsMax + 1)
   let events = 0
   let bytes = 0
   // How many events the offer had that found no room last.
   let refused = 1
   let closed = false
-  const unsettled = new Set<Submission>()
+  const unsettled = new Line<Submission>()
   // Taken from the queue, but too large for the commit it was taken for.
   let heldBack: Submission | undefined
   let ended = false
@@ -146,9 +166,9 @@ const make = Effect.gen(function* () {
       }
       events += offer.length
       offered = true
-      const submission: Submission = { events: offer, settled, bytes: held, receivedAt, span }
-      unsettled.add(submission)
-      queue.unsafeOffer(submission)
+      const submission: Offered = { events: offer, settled, bytes: held, receivedAt, span }
+      submission.place = unsettled.join(submission)
+      queue.unsafeOffer({ holds: submission })
       return Either.void
     }
     const release = () => {
@@ -180,7 +200,7 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       let total = taken.reduce((sum, submission) => sum + submission.events.length, 0)
       while (!ended) {
-        const next = heldBack ?? Option.getOrUndefined(yield* Queue.poll(queue))
+        const next = heldBack ?? Option.getOrUndefined(Option.map(yield* Queue.poll(queue), emptied))
         heldBack = undefined
         if (next === undefined) break
         if (next === closing) {
@@ -205,9 +225,9 @@ const make = Effect.gen(function* () {
     Effect.gen(function* () {
       const waiting = yield* gather([], eventsMax)
       if (waiting.length === 0 && !ended) {
-        const first = yield* Queue.take(queue)
+        const first = emptied(yield* Queue.take(queue))
         if (first === closing) ended = true
-        else waiting.push(...(yield* gather([first], eventsMax)))
+        else if (first !== undefined) waiting.push(...(yield* gather([first], eventsMax)))
       }
       const taken = Chunk.unsafeFromArray(waiting)
       return Chunk.isNonEmpty(taken) ? Option.some(taken) : Option.none()
@@ -221,16 +241,17 @@ const make = Effect.gen(function* () {
     settle: (submissions) =>
       Effect.sync(() => {
         for (const submission of submissions) {
-          if (!unsettled.delete(submission)) continue
+          const { place } = submission as Offered
+          if (place === undefined || !unsettled.leave(place)) continue
           events -= submission.events.length
           bytes -= submission.bytes
         }
       }),
-    unsettled: Effect.sync(() => [...unsettled]),
+    unsettled: Effect.sync(() => unsettled.all()),
     close: Effect.sync(() => {
       if (closed) return
       closed = true
-      queue.unsafeOffer(closing)
+      queue.unsafeOffer({ holds: closing })
     }),
     closed: Effect.sync(() => closed),
     isClosed: () => closed,
@@ -240,11 +261,8 @@ const make = Effect.gen(function* () {
       return false
     },
     level: Effect.sync(() => ({ events, eventsMax: queueEventsMax, bytes, bytesMax: queueBytesMax })),
-    oldest: Effect.sync(() => {
-      // They are kept in the order in which they were offered.
-      const [first] = unsettled
-      return Option.fromNullable(first)
-    })
+    // They are kept in the order in which they were offered.
+    oldest: Effect.sync(() => Option.fromNullable(unsettled.first?.value))
   })
 })
 
