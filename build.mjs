@@ -10,8 +10,7 @@ import { build } from "esbuild"
 const folder = "dist/bundle"
 
 const { metafile } = await build({
-  // The thread of the store lies beside the part of the command line that starts it.
-  entryPoints: { main: "src/main.ts", "bundle/StoreWorker": "src/node/StoreWorker.ts" },
+  entryPoints: ["src/main.ts"],
   outdir: "dist",
   // Two folders below package.json, as the sources are, which is where the version is read.
   chunkNames: "bundle/[name]-[hash]",

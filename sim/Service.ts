@@ -9,7 +9,6 @@ import { Cause, Effect, Layer, Logger } from "effect"
 import { run } from "../src/App.ts"
 import { defaults, KeyIndexLimits, ReadingLimits, SequenceLimits, Settings } from "../src/Config.ts"
 import { Database } from "../src/store/Database.ts"
-import * as SqlEventStore from "../src/store/SqlEventStore.ts"
 import type { Entry, ServerChange } from "./History.ts"
 import { countingKeys } from "./KeyCounts.ts"
 import { type PlannedLimits, requestEventsMax } from "./Plan.ts"
@@ -80,7 +79,7 @@ const database = ({ counters }: World, process: Process, checkpointPages: number
   })
 
 const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) =>
-  run(SqlEventStore.layer).pipe(
+  run.pipe(
     Effect.provide(
       Layer.merge(world.layerHttpServer(process, address), database(world, process, limits.checkpointPages))
     ),

@@ -1,39 +1,32 @@
 /**
- * The whole service as one layer. It needs only its edges: an HTTP server, a store, its settings, and the clock, chance
- * and scheduler that every Effect has.
+ * The whole service as one layer. It needs only its edges: an HTTP server, a database to connect to, its settings, and
+ * the clock, chance and scheduler that every Effect has.
  */
 import { HttpServer } from "@effect/platform"
 import { Clock, Context, Effect, Layer } from "effect"
-import { Settings } from "./Config.ts"
-import type { StoreRefused } from "./domain/Errors.ts"
 import { isoTime } from "./domain/Timestamp.ts"
 import * as Server from "./http/Server.ts"
 import * as Consumer from "./pipeline/Consumer.ts"
 import * as Drain from "./pipeline/Drain.ts"
 import * as Feed from "./pipeline/Feed.ts"
 import * as Intake from "./pipeline/Intake.ts"
-import type { Backups } from "./store/Backups.ts"
-import type { EventStore } from "./store/EventStore.ts"
+import { Database } from "./store/Database.ts"
+import * as SqlEventStore from "./store/SqlEventStore.ts"
 import * as Metrics from "./telemetry/Metrics.ts"
 import { ProcessFigures } from "./telemetry/ProcessFigures.ts"
 
-/** The store of a service: where its events go, and their backups. */
-export type StoreLayer<R> = Layer.Layer<EventStore | Backups, StoreRefused, R>
-
 /** From the queue to the disk, and from there to subscribers. */
-const pipeline = Consumer.layer.pipe(Layer.provideMerge(Layer.merge(Intake.layer, Feed.layer)))
+const pipeline = Consumer.layer.pipe(
+  Layer.provideMerge(Layer.merge(Intake.layer, Feed.layer)),
+  Layer.provideMerge(SqlEventStore.layer)
+)
 
-/**
- * The service over a store. Layers close in the reverse of this order: it drains, then HTTP ends, then the Consumer and
- * the store.
- */
-export const layer = <R>(store: StoreLayer<R>) =>
-  Drain.layer.pipe(
-    Layer.provideMerge(Server.layer),
-    Layer.provideMerge(pipeline),
-    Layer.provideMerge(store),
-    Layer.provideMerge(Metrics.layer)
-  )
+/** The service. Layers close in the reverse of this order: it drains, then HTTP ends, then the Consumer and the store. */
+export const layer = Drain.layer.pipe(
+  Layer.provideMerge(Server.layer),
+  Layer.provideMerge(pipeline),
+  Layer.provideMerge(Metrics.layer)
+)
 
 /** Where the service can be reached from here: a wildcard address is no address to call. */
 const addressOf = ({ address }: Context.Tag.Service<typeof HttpServer.HttpServer>): string => {
@@ -46,11 +39,11 @@ const addressOf = ({ address }: Context.Tag.Service<typeof HttpServer.HttpServer
 // What a newcomer needs: where it is, where the events go, the documentation, and a call to try.
 const announce = Effect.gen(function* () {
   const address = addressOf(yield* HttpServer.HttpServer)
-  const { database } = yield* Settings
+  const { name } = yield* Database
   yield* Effect.logInfo("serving").pipe(
     Effect.annotateLogs({
       address,
-      database: database.replace(/^file:(\/\/)?/, ""),
+      database: name,
       docs: `${address}/docs`,
       contract: `${address}/openapi.json`
     })
@@ -67,14 +60,15 @@ const announce = Effect.gen(function* () {
  * Serves until it is interrupted, and then drains and closes. It fails when the service cannot start, or when the
  * Consumer ends unasked.
  */
-export const run = <R>(store: StoreLayer<R>) =>
+export const run = Effect.scoped(
   Effect.gen(function* () {
     const startedAt = yield* Clock.currentTimeNanos
-    const context = yield* Layer.build(layer(store))
+    const context = yield* Layer.build(layer)
     const age = yield* Effect.flatMap(ProcessFigures, ({ age }) => age)
     const seconds = Metrics.secondsBetween(startedAt, yield* Clock.currentTimeNanos)
     Context.get(context, Metrics.Metrics).recoverySeconds.update(age ?? seconds)
     yield* announce
     yield* Context.get(context, Consumer.Consumer).ended
     return yield* Effect.dieMessage("the consumer ended unasked")
-  }).pipe(Effect.scoped)
+  })
+)

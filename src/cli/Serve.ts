@@ -2,20 +2,31 @@
  * `sekali serve`: puts the service together with Node's HTTP server and the database driver, and runs it until it is
  * asked to stop. Nothing else of the command line is loaded with it, so that it starts as fast as it can.
  */
-import type { Worker } from "node:worker_threads"
 import { HttpMiddleware, HttpServerError } from "@effect/platform"
-import { Cause, Data, Effect, Exit, Fiber, Layer } from "effect"
+import { Cause, Data, Effect, Exit, Fiber, Layer, Logger } from "effect"
 import { run } from "../App.ts"
-import { definitions, Settings, SettingsError, settingsFromEnvironment } from "../Config.ts"
+import {
+  definitions,
+  Settings,
+  SettingsError,
+  type SettingsShape,
+  settingsFromEnvironment
+} from "../Config.ts"
 import { StoreRefused } from "../domain/Errors.ts"
 import { longWayOnly, ShortWay } from "../http/DirectPublish.ts"
+import { keepYoung } from "../node/Heap.ts"
 import * as HttpListener from "../node/HttpListener.ts"
-import { isPretty, logging } from "../node/Logging.ts"
 import * as ProcessFigures from "../node/ProcessFigures.ts"
 import { oncePerTurn } from "../node/Scheduling.ts"
-import * as StoreThread from "../node/StoreThread.ts"
+import * as SqliteDatabase from "../node/SqliteDatabase.ts"
 import { urlVariable } from "./Conventions.ts"
 import { askedToStop } from "./Signals.ts"
+
+const logging = ({ logLevel, logFormat }: SettingsShape): Layer.Layer<never> =>
+  Layer.merge(
+    logFormat === "pretty" || (logFormat === "auto" && process.stdout.isTTY) ? Logger.pretty : Logger.json,
+    Logger.minimumLogLevel(logLevel)
+  )
 
 const unknownVariables = (): ReadonlyArray<string> => {
   const known = new Set([...Object.values(definitions).map(({ variable }) => variable), urlVariable])
@@ -51,39 +62,34 @@ class StoppedTooSlowly extends Data.TaggedError("StoppedTooSlowly")<{ readonly s
   }
 }
 
-const serve = (store: Worker) =>
-  Effect.gen(function* () {
-    const settings = yield* settingsFromEnvironment
-    const endpoint = yield* collector
-    const around: Around =
-      endpoint === undefined
-        ? untraced
-        : (yield* Effect.promise(() => import("../node/Tracing.ts"))).traced(endpoint)
-    const service = Effect.gen(function* () {
-      yield* Effect.forEach(unknownVariables(), (name) =>
-        Effect.logWarning(`${name} is set, but is no setting of Sekali`)
-      )
-      const running = run(StoreThread.layer(store))
-      yield* endpoint === undefined ? running : Effect.provideService(running, ShortWay, longWayOnly)
-    }).pipe(
-      Effect.provide(Layer.merge(HttpListener.layer, ProcessFigures.layer)),
-      // The last line of the log: by now the listener has closed as well.
-      Effect.onInterrupt(() => Effect.logInfo("stopped")),
-      Effect.provide(logging(settings, isPretty(settings))),
-      Effect.provideService(Settings, settings),
-      around
+const serve = Effect.gen(function* () {
+  const settings = yield* settingsFromEnvironment
+  const endpoint = yield* collector
+  const around: Around =
+    endpoint === undefined
+      ? untraced
+      : (yield* Effect.promise(() => import("../node/Tracing.ts"))).traced(endpoint)
+  const service = Effect.gen(function* () {
+    yield* Effect.forEach(unknownVariables(), (name) =>
+      Effect.logWarning(`${name} is set, but is no setting of Sekali`)
     )
-    // A daemon: a child that does not end would keep this fiber from ending when the limit has passed.
-    const running = yield* Effect.forkDaemon(service)
-    yield* Effect.raceFirst(Fiber.join(running), askedToStop)
-    const seconds = settings.shutdownSecondsMax
-    yield* Fiber.interrupt(running).pipe(
-      Effect.timeoutFail({
-        duration: `${seconds} seconds`,
-        onTimeout: () => new StoppedTooSlowly({ seconds })
-      })
-    )
-  })
+    yield* endpoint === undefined ? run : Effect.provideService(run, ShortWay, longWayOnly)
+  }).pipe(
+    Effect.provide(Layer.mergeAll(HttpListener.layer, SqliteDatabase.layer, ProcessFigures.layer)),
+    // The last line of the log: by now the listener has closed as well.
+    Effect.onInterrupt(() => Effect.logInfo("stopped")),
+    Effect.provide(logging(settings)),
+    Effect.provideService(Settings, settings),
+    around
+  )
+  // A daemon: a child that does not end would keep this fiber from ending when the limit has passed.
+  const running = yield* Effect.forkDaemon(service)
+  yield* Effect.raceFirst(Fiber.join(running), askedToStop)
+  const seconds = settings.shutdownSecondsMax
+  yield* Fiber.interrupt(running).pipe(
+    Effect.timeoutFail({ duration: `${seconds} seconds`, onTimeout: () => new StoppedTooSlowly({ seconds }) })
+  )
+})
 
 /** Why the service did not start or go on, for a person. */
 const sentenceOf = (cause: Cause.Cause<unknown>): string => {
@@ -98,12 +104,11 @@ const sentenceOf = (cause: Cause.Cause<unknown>): string => {
 
 /** Serves, and ends the process when that is over. */
 export const start = (): void => {
+  keepYoung()
   // Whoever reads the log may go away; that is no reason to stop.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})
-  // It reads its program while the settings are read and the listener is made.
-  const store = StoreThread.start()
-  Effect.runFork(serve(store), { scheduler: oncePerTurn }).addObserver((exit) => {
+  Effect.runFork(serve, { scheduler: oncePerTurn }).addObserver((exit) => {
     if (Exit.isSuccess(exit)) process.exit(0)
     process.stderr.write(`sekali: ${sentenceOf(exit.cause)}\n`, () => process.exit(1))
   })

@@ -56,85 +56,82 @@ const scanOf = (parameters: Parameters): Effect.Effect<Omit<Scan, "eventsMax">, 
 }
 
 /** One page; its bytes count as under way until they are sent. */
-export const eventsPage = (parameters: Parameters) =>
-  Effect.gen(function* () {
-    const room = yield* ReadingRoom
-    const body = yield* room.build(pageBody(parameters))
-    yield* room.hold(body.length)
-    return HttpServerResponse.uint8Array(body, { contentType: "application/json" })
-  })
+export const eventsPage = Effect.fnUntraced(function* (parameters: Parameters) {
+  const room = yield* ReadingRoom
+  const body = yield* room.build(pageBody(parameters))
+  yield* room.hold(body.length)
+  return HttpServerResponse.uint8Array(body, { contentType: "application/json" })
+})
 
-const pageBody = (parameters: Parameters) =>
-  Effect.gen(function* () {
-    const store = yield* EventStore
-    const scan = yield* scanOf(parameters)
-    const { pageStepsMax, pageBytesMax } = yield* ReadingLimits
-    const limit = parameters.limit ?? limitDefault
-    const events: Array<StoredEvent> = []
-    let bytes = 0
-    let after = scan.after
-    let end = false
-    for (let step = 0; step < pageStepsMax && events.length < limit && !end && bytes < pageBytesMax; step++) {
-      if (step > 0) yield* Effect.yieldNow()
-      const window = yield* store.scan({ ...scan, after, eventsMax: limit - events.length })
-      end = window.end
-      after = window.scannedTo
-      for (const event of window.events) {
-        if (events.length > 0 && bytes + event.payload.length > pageBytesMax) {
-          // What does not fit opens the next page.
-          end = false
-          after = events.at(-1)?.offset ?? after
-          bytes = pageBytesMax
-          break
-        }
-        bytes += event.payload.length
-        events.push(event)
+const pageBody = Effect.fnUntraced(function* (parameters: Parameters) {
+  const store = yield* EventStore
+  const scan = yield* scanOf(parameters)
+  const { pageStepsMax, pageBytesMax } = yield* ReadingLimits
+  const limit = parameters.limit ?? limitDefault
+  const events: Array<StoredEvent> = []
+  let bytes = 0
+  let after = scan.after
+  let end = false
+  for (let step = 0; step < pageStepsMax && events.length < limit && !end && bytes < pageBytesMax; step++) {
+    if (step > 0) yield* Effect.yieldNow()
+    const window = yield* store.scan({ ...scan, after, eventsMax: limit - events.length })
+    end = window.end
+    after = window.scannedTo
+    for (const event of window.events) {
+      if (events.length > 0 && bytes + event.payload.length > pageBytesMax) {
+        // What does not fit opens the next page.
+        end = false
+        after = events.at(-1)?.offset ?? after
+        bytes = pageBytesMax
+        break
       }
+      bytes += event.payload.length
+      events.push(event)
     }
-    const { topic } = parameters
-    const head = JSON.stringify({ topic: topic?.text ?? null, count: events.length })
-    const tail = JSON.stringify({ next: after ?? 0, more: !end })
-    const list = events.map((event) => eventJson(event)).join(",")
-    return new TextEncoder().encode(`${head.slice(0, -1)},"events":[${list}],${tail.slice(1)}`)
-  })
+  }
+  const { topic } = parameters
+  const head = JSON.stringify({ topic: topic?.text ?? null, count: events.length })
+  const tail = JSON.stringify({ next: after ?? 0, more: !end })
+  const list = events.map((event) => eventJson(event)).join(",")
+  return new TextEncoder().encode(`${head.slice(0, -1)},"events":[${list}],${tail.slice(1)}`)
+})
 
 /** All that matches and is stored now, one event a line; what it holds at a time counts as under way to its end. */
-export const eventsStream = (parameters: Parameters) =>
-  Effect.gen(function* () {
-    const store = yield* EventStore
-    const room = yield* ReadingRoom
-    const limits = yield* ReadingLimits
-    const { eventBytesMax } = yield* Settings
-    const windowBytesMax = Math.min(limits.windowBytesMax, limits.streamBytesMax)
-    // A step's events, as they are and as the text that is made of them.
-    yield* room.hold(2 * Math.max(windowBytesMax, eventBytesMax))
-    const step = (scan: Scan) =>
-      room.build(Effect.provideService(store.scan(scan), ReadingLimits, { ...limits, windowBytesMax }))
-    const scan = yield* scanOf(parameters)
-    const { lastOffset } = yield* store.books
-    // The first step is taken before the answer begins, so that a cursor ahead of the store is still an error.
-    const eventsMax = Math.min(parameters.limit ?? Number.MAX_SAFE_INTEGER, 1000)
-    const first = yield* step({ ...scan, eventsMax })
-    const encoder = new TextEncoder()
-    const line = (text: string) => encoder.encode(`${text}\n`)
-    const lines = Stream.paginateEffect(
-      { window: first, left: parameters.limit ?? Number.POSITIVE_INFINITY },
-      ({ window, left }) => {
-        const events = window.events.filter(({ offset }) => offset <= lastOffset).slice(0, left)
-        const body = events.map((event) => `${eventJson(event)}\n`).join("")
-        const rest = left - events.length
-        const done = window.end || rest === 0 || (scan.order === "asc" && window.scannedTo >= lastOffset)
-        if (done) return Effect.succeed([encoder.encode(body), Option.none()] as const)
-        return Effect.yieldNow().pipe(
-          Effect.zipRight(step({ ...scan, after: window.scannedTo, eventsMax: Math.min(rest, 1000) })),
-          Effect.map((next) => [encoder.encode(body), Option.some({ window: next, left: rest })] as const)
-        )
-      }
-    ).pipe(
-      Stream.catchAll(({ problem }) =>
-        Stream.make(line(JSON.stringify({ problem: problemMembers(problem, "/events") })))
-      ),
-      Stream.filter((bytes) => bytes.length > 0)
-    )
-    return HttpServerResponse.stream(lines, { contentType: "application/x-ndjson" })
-  })
+export const eventsStream = Effect.fnUntraced(function* (parameters: Parameters) {
+  const store = yield* EventStore
+  const room = yield* ReadingRoom
+  const limits = yield* ReadingLimits
+  const { eventBytesMax } = yield* Settings
+  const windowBytesMax = Math.min(limits.windowBytesMax, limits.streamBytesMax)
+  // A step's events, as they are and as the text that is made of them.
+  yield* room.hold(2 * Math.max(windowBytesMax, eventBytesMax))
+  const step = (scan: Scan) =>
+    room.build(Effect.provideService(store.scan(scan), ReadingLimits, { ...limits, windowBytesMax }))
+  const scan = yield* scanOf(parameters)
+  const { lastOffset } = yield* store.books
+  // The first step is taken before the answer begins, so that a cursor ahead of the store is still an error.
+  const eventsMax = Math.min(parameters.limit ?? Number.MAX_SAFE_INTEGER, 1000)
+  const first = yield* step({ ...scan, eventsMax })
+  const encoder = new TextEncoder()
+  const line = (text: string) => encoder.encode(`${text}\n`)
+  const lines = Stream.paginateEffect(
+    { window: first, left: parameters.limit ?? Number.POSITIVE_INFINITY },
+    ({ window, left }) => {
+      const events = window.events.filter(({ offset }) => offset <= lastOffset).slice(0, left)
+      const body = events.map((event) => `${eventJson(event)}\n`).join("")
+      const rest = left - events.length
+      const done = window.end || rest === 0 || (scan.order === "asc" && window.scannedTo >= lastOffset)
+      if (done) return Effect.succeed([encoder.encode(body), Option.none()] as const)
+      return Effect.yieldNow().pipe(
+        Effect.zipRight(step({ ...scan, after: window.scannedTo, eventsMax: Math.min(rest, 1000) })),
+        Effect.map((next) => [encoder.encode(body), Option.some({ window: next, left: rest })] as const)
+      )
+    }
+  ).pipe(
+    Stream.catchAll(({ problem }) =>
+      Stream.make(line(JSON.stringify({ problem: problemMembers(problem, "/events") })))
+    ),
+    Stream.filter((bytes) => bytes.length > 0)
+  )
+  return HttpServerResponse.stream(lines, { contentType: "application/x-ndjson" })
+})

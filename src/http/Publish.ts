@@ -46,24 +46,21 @@ export const patience = (settings: Pick<SettingsShape, "publishSecondsMax">): Du
   Duration.seconds(settings.publishSecondsMax)
 
 /** Takes a publish through the pipeline. */
-export const publish = (request: HttpServerRequest.HttpServerRequest) =>
-  Effect.gen(function* () {
-    const settings = yield* Settings
-    const intake = yield* Intake
-    const attempts = yield* Attempts
-    attempts.note(request.headers[attemptHeader])
-    const { type, bytes, room } = yield* within("Body.readBody")(readBody(request, intake, settings))
-    const receivedAt = yield* Clock.currentTimeNanos
-    const events = yield* within("Decoding.decodeBody")(
-      Effect.suspend(() => decodeBody(bytes, type, settings))
-    )
-    const pending = yield* room.offer(events, receivedAt)
-    const outcomes = yield* Effect.timeoutFail(Deferred.await(pending), {
-      duration: patience(settings),
-      onTimeout: () => new WaitedTooLong({ seconds: settings.publishSecondsMax })
-    })
-    return responseOf(publishAnswer(outcomes, request.headers["prefer"]))
-  }).pipe(Effect.scoped)
+export const publish = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
+  const settings = yield* Settings
+  const intake = yield* Intake
+  const attempts = yield* Attempts
+  attempts.note(request.headers[attemptHeader])
+  const { type, bytes, room } = yield* within("Body.readBody")(readBody(request, intake, settings))
+  const receivedAt = yield* Clock.currentTimeNanos
+  const events = yield* within("Decoding.decodeBody")(Effect.suspend(() => decodeBody(bytes, type, settings)))
+  const pending = yield* room.offer(events, receivedAt)
+  const outcomes = yield* Effect.timeoutFail(Deferred.await(pending), {
+    duration: patience(settings),
+    onTimeout: () => new WaitedTooLong({ seconds: settings.publishSecondsMax })
+  })
+  return responseOf(publishAnswer(outcomes, request.headers["prefer"]))
+}, Effect.scoped)
 
 /** The handlers of the group `publishing`. */
 export const handlers = handlersOf("publishing", { publish: ({ request }) => publish(request) })

@@ -21,15 +21,14 @@ import * as Refusals from "./Refusals.ts"
 import { pathOf, type Route, route } from "./Routes.ts"
 
 // Interruption passes: the caller has gone, or the process is about to.
-const failed = (cause: Cause.Cause<never>) =>
-  Effect.gen(function* () {
-    if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause)
-    const request = yield* HttpServerRequest.HttpServerRequest
-    yield* Effect.logError("a call failed on a bug", cause).pipe(
-      Effect.annotateLogs({ method: request.method, path: pathOf(request.originalUrl) })
-    )
-    return yield* problemResponse(bug)
-  })
+const failed = Effect.fnUntraced(function* (cause: Cause.Cause<never>) {
+  if (Cause.isInterruptedOnly(cause)) return yield* Effect.failCause(cause)
+  const request = yield* HttpServerRequest.HttpServerRequest
+  yield* Effect.logError("a call failed on a bug", cause).pipe(
+    Effect.annotateLogs({ method: request.method, path: pathOf(request.originalUrl) })
+  )
+  return yield* problemResponse(bug)
+})
 
 /** Those who watch the service are answered also while it drains. */
 const isWatching = (path: string | undefined): boolean =>

@@ -67,85 +67,84 @@ const listed = (subscriber: Subscriber) =>
  * Events behind a cursor, or from now on where none is given, for as long as the subscriber stays. A cursor that cannot
  * be followed is refused before the answer begins.
  */
-export const subscription = (
+export const subscription = Effect.fnUntraced(function* (
   parameters: typeof SubscriptionParameters.Type,
   lastEventId: number | undefined
-) =>
-  Effect.gen(function* () {
-    const store = yield* EventStore
-    const room = yield* ReadingRoom
-    const feed = yield* Feed
-    const limits = yield* ReadingLimits
-    const { heartbeatSeconds } = yield* Settings
-    const filter: Filter = { topic: parameters.topic?.value, source: parameters.source }
-    const given = lastEventId ?? parameters.after
-    // Where one is given, this finds out whether it can be followed.
-    const order = given === undefined ? "desc" : "asc"
-    const { scannedTo } = yield* store.scan({ filter: {}, order, after: given, eventsMax: 1 })
-    const start = given ?? scannedTo
-    const { next } = yield* feed.subscribe(filter)
-    const lease = yield* room.lease
-    const heartbeatNanos = BigInt(Math.round(heartbeatSeconds * 1e9))
-    const windowBytesMax = Math.min(limits.windowBytesMax, limits.streamBytesMax)
-    let sentAt = yield* Clock.currentTimeNanos
-    let deliveredTo = start
-    // Who waits at the feed has been told of everything there is.
-    let isWaiting = false
-    yield* listed({ deliveredTo: () => (isWaiting ? Number.POSITIVE_INFINITY : deliveredTo) })
+) {
+  const store = yield* EventStore
+  const room = yield* ReadingRoom
+  const feed = yield* Feed
+  const limits = yield* ReadingLimits
+  const { heartbeatSeconds } = yield* Settings
+  const filter: Filter = { topic: parameters.topic?.value, source: parameters.source }
+  const given = lastEventId ?? parameters.after
+  // Where one is given, this finds out whether it can be followed.
+  const order = given === undefined ? "desc" : "asc"
+  const { scannedTo } = yield* store.scan({ filter: {}, order, after: given, eventsMax: 1 })
+  const start = given ?? scannedTo
+  const { next } = yield* feed.subscribe(filter)
+  const lease = yield* room.lease
+  const heartbeatNanos = BigInt(Math.round(heartbeatSeconds * 1e9))
+  const windowBytesMax = Math.min(limits.windowBytesMax, limits.streamBytesMax)
+  let sentAt = yield* Clock.currentTimeNanos
+  let deliveredTo = start
+  // Who waits at the feed has been told of everything there is.
+  let isWaiting = false
+  yield* listed({ deliveredTo: () => (isWaiting ? Number.POSITIVE_INFINITY : deliveredTo) })
 
-    const read = (after: number) =>
-      room.build(
-        store
-          .scan({ filter, order: "asc", after, eventsMax: limits.windowRowsMax })
-          .pipe(Effect.provideService(ReadingLimits, { ...limits, windowBytesMax }))
-      )
-
-    /** What is to be sent after the cursor, if anything is, and the cursor behind it; nothing at the end of the stream. */
-    const step = (cursor: number) =>
-      Effect.gen(function* () {
-        lease(0)
-        deliveredTo = cursor
-        isWaiting = true
-        const found = yield* next(cursor)
-        isWaiting = false
-        switch (found._tag) {
-          case "Closed":
-            return undefined
-          case "Idle":
-            return { bytes: heartbeat(found.to), to: found.to }
-          case "Events":
-            return { bytes: joined(found.events.map(sharedFrameOf)), to: found.to }
-          case "Behind": {
-            yield* Effect.yieldNow()
-            const { events, scannedTo: to } = yield* read(cursor)
-            if (events.length > 0) return { bytes: joined(events.map(frameOf)), to }
-            const silent = (yield* Clock.currentTimeNanos) - sentAt
-            return { bytes: silent < heartbeatNanos ? undefined : heartbeat(to), to }
-          }
-        }
-      })
-
-    const chunkAfter = (cursor: number) =>
-      Effect.gen(function* () {
-        const found = yield* step(cursor)
-        if (found === undefined) return Option.none()
-        const { bytes, to } = found
-        if (bytes === undefined) return Option.some([Chunk.empty<Uint8Array>(), to] as const)
-        while (!lease(bytes.length)) yield* Effect.sleep(roomPause)
-        sentAt = yield* Clock.currentTimeNanos
-        return Option.some([Chunk.of(bytes), to] as const)
-      })
-
-    const frames = Stream.make(encoder.encode(`retry: ${retryMillis}\nid: ${start}\n\n`)).pipe(
-      Stream.concat(Stream.unfoldChunkEffect(start, chunkAfter)),
-      Stream.catchAll(({ problem }) => {
-        const data = JSON.stringify(problemMembers(problem, "/events/stream"))
-        return Stream.make(encoder.encode(`event: problem\ndata: ${data}\n\n`))
-      })
+  const read = (after: number) =>
+    room.build(
+      store
+        .scan({ filter, order: "asc", after, eventsMax: limits.windowRowsMax })
+        .pipe(Effect.provideService(ReadingLimits, { ...limits, windowBytesMax }))
     )
-    return HttpServerResponse.stream(frames, {
-      contentType: streamContentType,
-      // No cache may keep it, and no proxy gather it.
-      headers: { "cache-control": "no-store", "x-accel-buffering": "no" }
+
+  /** What is to be sent after the cursor, if anything is, and the cursor behind it; nothing at the end of the stream. */
+  const step = (cursor: number) =>
+    Effect.gen(function* () {
+      lease(0)
+      deliveredTo = cursor
+      isWaiting = true
+      const found = yield* next(cursor)
+      isWaiting = false
+      switch (found._tag) {
+        case "Closed":
+          return undefined
+        case "Idle":
+          return { bytes: heartbeat(found.to), to: found.to }
+        case "Events":
+          return { bytes: joined(found.events.map(sharedFrameOf)), to: found.to }
+        case "Behind": {
+          yield* Effect.yieldNow()
+          const { events, scannedTo: to } = yield* read(cursor)
+          if (events.length > 0) return { bytes: joined(events.map(frameOf)), to }
+          const silent = (yield* Clock.currentTimeNanos) - sentAt
+          return { bytes: silent < heartbeatNanos ? undefined : heartbeat(to), to }
+        }
+      }
     })
+
+  const chunkAfter = (cursor: number) =>
+    Effect.gen(function* () {
+      const found = yield* step(cursor)
+      if (found === undefined) return Option.none()
+      const { bytes, to } = found
+      if (bytes === undefined) return Option.some([Chunk.empty<Uint8Array>(), to] as const)
+      while (!lease(bytes.length)) yield* Effect.sleep(roomPause)
+      sentAt = yield* Clock.currentTimeNanos
+      return Option.some([Chunk.of(bytes), to] as const)
+    })
+
+  const frames = Stream.make(encoder.encode(`retry: ${retryMillis}\nid: ${start}\n\n`)).pipe(
+    Stream.concat(Stream.unfoldChunkEffect(start, chunkAfter)),
+    Stream.catchAll(({ problem }) => {
+      const data = JSON.stringify(problemMembers(problem, "/events/stream"))
+      return Stream.make(encoder.encode(`event: problem\ndata: ${data}\n\n`))
+    })
+  )
+  return HttpServerResponse.stream(frames, {
+    contentType: streamContentType,
+    // No cache may keep it, and no proxy gather it.
+    headers: { "cache-control": "no-store", "x-accel-buffering": "no" }
   })
+})

@@ -98,8 +98,8 @@ const run = Effect.gen(function* () {
   let failures = 0
 
   // Appends the submissions in one transaction and settles them; tells whether the commit succeeded.
-  const commit = (submissions: Chunk.Chunk<Submission>) =>
-    Effect.gen(function* () {
+  const commit = Effect.fnUntraced(
+    function* (submissions: Chunk.Chunk<Submission>) {
       const events = Chunk.toReadonlyArray(submissions).flatMap((submission) => submission.events)
       const startedAt = yield* Clock.currentTimeNanos
       const result = yield* Effect.exit(store.append(events))
@@ -124,7 +124,10 @@ const run = Effect.gen(function* () {
       yield* fail(submissions, error)
       if (failures === 0) yield* logTrouble(error)
       return false
-    }).pipe(serving("Consumer.commit", spansOf(submissions)), Effect.uninterruptible)
+    },
+    (commit, submissions) => serving("Consumer.commit", spansOf(submissions))(commit),
+    Effect.uninterruptible
+  )
   while (true) {
     // While the store fails: first the pause, unless there is no time left for it, then one submission, or none.
     if (failures > 0 && !(yield* intake.closed)) yield* Effect.sleep(pause(failures - 1))
@@ -156,29 +159,31 @@ const describe = (cause: unknown): string =>
     ? [cause.message, ...(cause.cause === undefined ? [] : [describe(cause.cause)])].join(": ")
     : String(cause)
 
-const logDropped = (events: ReadonlyArray<Event>, outcomes: ReadonlyArray<Outcome>) =>
-  Effect.gen(function* () {
-    const dropped = outcomes.flatMap((outcome, index) => {
-      const event = events[index]
-      return outcome.outcome === "stored" || event === undefined ? [] : [{ outcome, event }]
-    })
-    if (dropped.length === 0) return
-    const keys = dropped.slice(0, keysLogged).map(({ event }) => `${event.topic}/${event.eventId}`)
-    yield* Effect.logInfo("duplicates dropped").pipe(Effect.annotateLogs({ dropped: dropped.length, keys }))
-    const debug = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
-    for (const { outcome, event } of dropped) {
-      if (outcome.outcome === "duplicate" && !debug) continue
-      const about = Effect.annotateLogs({
-        topic: event.topic,
-        event_id: event.eventId,
-        source: event.source,
-        first_offset: outcome.offset
-      })
-      yield* outcome.outcome === "conflict"
-        ? Effect.logWarning("conflict: a known key came with other content; the first one stands").pipe(about)
-        : Effect.logDebug("duplicate").pipe(about)
-    }
+const logDropped = Effect.fnUntraced(function* (
+  events: ReadonlyArray<Event>,
+  outcomes: ReadonlyArray<Outcome>
+) {
+  const dropped = outcomes.flatMap((outcome, index) => {
+    const event = events[index]
+    return outcome.outcome === "stored" || event === undefined ? [] : [{ outcome, event }]
   })
+  if (dropped.length === 0) return
+  const keys = dropped.slice(0, keysLogged).map(({ event }) => `${event.topic}/${event.eventId}`)
+  yield* Effect.logInfo("duplicates dropped").pipe(Effect.annotateLogs({ dropped: dropped.length, keys }))
+  const debug = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
+  for (const { outcome, event } of dropped) {
+    if (outcome.outcome === "duplicate" && !debug) continue
+    const about = Effect.annotateLogs({
+      topic: event.topic,
+      event_id: event.eventId,
+      source: event.source,
+      first_offset: outcome.offset
+    })
+    yield* outcome.outcome === "conflict"
+      ? Effect.logWarning("conflict: a known key came with other content; the first one stands").pipe(about)
+      : Effect.logDebug("duplicate").pipe(about)
+  }
+})
 
 type Needs = Settings | Intake | EventStore | Feed | Metrics
 
@@ -191,13 +196,12 @@ export const layer: Layer.Layer<Consumer, never, Needs> = Layer.scoped(
   Effect.gen(function* () {
     const intake = yield* Intake
     // However the loop ends, no publisher is left waiting.
-    const failRest = (cause: unknown) =>
-      Effect.gen(function* () {
-        yield* intake.close
-        const rest = yield* intake.unsettled
-        yield* intake.settle(rest)
-        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))
-      })
+    const failRest = Effect.fnUntraced(function* (cause: unknown) {
+      yield* intake.close
+      const rest = yield* intake.unsettled
+      yield* intake.settle(rest)
+      yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))
+    })
     yield* beating
     const fiber = yield* run.pipe(
       Effect.onExit((exit) => failRest(exit)),

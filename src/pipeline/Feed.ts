@@ -183,61 +183,60 @@ const make = Effect.gen(function* () {
     return { events, to }
   }
 
-  const subscribe = (filter: Filter) =>
-    Effect.gen(function* () {
-      const key = JSON.stringify(filter)
-      let waiter: Waiter | undefined
-      const group = yield* Effect.acquireRelease(
-        Effect.suspend(() => {
-          if (subscribers >= subscribersMax) return new TooManySubscribers({ subscribersMax })
-          const { topic, ...further } = filter
-          const group = groups.get(key) ?? { topic, further, waiters: new Set(), subscribers: 0 }
-          groups.set(key, group)
-          group.subscribers++
-          subscribers++
-          return Effect.succeed(group)
-        }),
-        (group) =>
-          Effect.sync(() => {
-            if (waiter !== undefined) forget(waiter)
-            if (--group.subscribers === 0) groups.delete(key)
-            if (--subscribers === 0) kept = undefined
-          })
-      )
+  const subscribe = Effect.fnUntraced(function* (filter: Filter) {
+    const key = JSON.stringify(filter)
+    let waiter: Waiter | undefined
+    const group = yield* Effect.acquireRelease(
+      Effect.suspend(() => {
+        if (subscribers >= subscribersMax) return new TooManySubscribers({ subscribersMax })
+        const { topic, ...further } = filter
+        const group = groups.get(key) ?? { topic, further, waiters: new Set(), subscribers: 0 }
+        groups.set(key, group)
+        group.subscribers++
+        subscribers++
+        return Effect.succeed(group)
+      }),
+      (group) =>
+        Effect.sync(() => {
+          if (waiter !== undefined) forget(waiter)
+          if (--group.subscribers === 0) groups.delete(key)
+          if (--subscribers === 0) kept = undefined
+        })
+    )
+    if (kept === undefined) {
+      const { scannedTo } = yield* store.scan({
+        filter: {},
+        order: "desc",
+        after: undefined,
+        eventsMax: 1
+      })
       if (kept === undefined) {
-        const { scannedTo } = yield* store.scan({
-          filter: {},
-          order: "desc",
-          after: undefined,
-          eventsMax: 1
-        })
-        if (kept === undefined) {
-          kept = []
-          head = keptFrom = scannedTo
-          keptBytes = keptEvents = 0
-          // Also for a commit that was noted while nobody subscribed.
-          isNew = true
-          ring("reading")
-        }
+        kept = []
+        head = keptFrom = scannedTo
+        keptBytes = keptEvents = 0
+        // Also for a commit that was noted while nobody subscribed.
+        isNew = true
+        ring("reading")
       }
+    }
 
-      const next = (cursor: number): Effect.Effect<Next> =>
-        Effect.suspend(() => {
-          if (closed) return Effect.succeed<Next>({ _tag: "Closed" })
-          if (cursor < keptFrom) return Effect.succeed<Next>({ _tag: "Behind" })
-          const { events, to } = collect(filter, cursor)
-          if (events.length > 0) return Effect.succeed<Next>({ _tag: "Events", events, to })
-          const since = clock.unsafeCurrentTimeNanos()
-          waiter = { group, cursor: to, since, woken: Deferred.unsafeMake(FiberId.none) }
-          group.waiters.add(waiter)
-          waiters.add(waiter)
-          if (waiters.size === 1) ring("beating")
-          return Effect.flatMap(Deferred.await(waiter.woken), (woken) =>
-            woken._tag === "Look" ? next(woken.cursor) : Effect.succeed(woken)
-          )
-        })
-      return { next }
-    })
+    const next = (cursor: number): Effect.Effect<Next> =>
+      Effect.suspend(() => {
+        if (closed) return Effect.succeed<Next>({ _tag: "Closed" })
+        if (cursor < keptFrom) return Effect.succeed<Next>({ _tag: "Behind" })
+        const { events, to } = collect(filter, cursor)
+        if (events.length > 0) return Effect.succeed<Next>({ _tag: "Events", events, to })
+        const since = clock.unsafeCurrentTimeNanos()
+        waiter = { group, cursor: to, since, woken: Deferred.unsafeMake(FiberId.none) }
+        group.waiters.add(waiter)
+        waiters.add(waiter)
+        if (waiters.size === 1) ring("beating")
+        return Effect.flatMap(Deferred.await(waiter.woken), (woken) =>
+          woken._tag === "Look" ? next(woken.cursor) : Effect.succeed(woken)
+        )
+      })
+    return { next }
+  })
 
   /** Reads what is new, once for all, and tells it. */
   const reading = Effect.gen(function* () {

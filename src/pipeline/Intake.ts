@@ -196,42 +196,40 @@ const make = Effect.gen(function* () {
     )
 
   // Adds what waits to `taken` as long as it fits. A first submission always fits: the settings see to it.
-  const gather = (taken: Array<Submission>, eventsMax: number) =>
-    Effect.gen(function* () {
-      let total = taken.reduce((sum, submission) => sum + submission.events.length, 0)
-      while (!ended) {
-        const next = heldBack ?? Option.getOrUndefined(Option.map(yield* Queue.poll(queue), emptied))
-        heldBack = undefined
-        if (next === undefined) break
-        if (next === closing) {
-          ended = true
-        } else if (taken.length > 0 && total + next.events.length > eventsMax) {
-          heldBack = next
-          break
-        } else {
-          taken.push(next)
-          total += next.events.length
-        }
+  const gather = Effect.fnUntraced(function* (taken: Array<Submission>, eventsMax: number) {
+    let total = taken.reduce((sum, submission) => sum + submission.events.length, 0)
+    while (!ended) {
+      const next = heldBack ?? Option.getOrUndefined(Option.map(yield* Queue.poll(queue), emptied))
+      heldBack = undefined
+      if (next === undefined) break
+      if (next === closing) {
+        ended = true
+      } else if (taken.length > 0 && total + next.events.length > eventsMax) {
+        heldBack = next
+        break
+      } else {
+        taken.push(next)
+        total += next.events.length
       }
-      return taken
-    })
+    }
+    return taken
+  })
 
   const poll = (eventsMax: number) =>
     Effect.map(gather([], eventsMax), (taken) =>
       taken.length === 0 && ended ? Option.none() : Option.some(Chunk.unsafeFromArray(taken))
     )
 
-  const take = (eventsMax: number) =>
-    Effect.gen(function* () {
-      const waiting = yield* gather([], eventsMax)
-      if (waiting.length === 0 && !ended) {
-        const first = emptied(yield* Queue.take(queue))
-        if (first === closing) ended = true
-        else if (first !== undefined) waiting.push(...(yield* gather([first], eventsMax)))
-      }
-      const taken = Chunk.unsafeFromArray(waiting)
-      return Chunk.isNonEmpty(taken) ? Option.some(taken) : Option.none()
-    })
+  const take = Effect.fnUntraced(function* (eventsMax: number) {
+    const waiting = yield* gather([], eventsMax)
+    if (waiting.length === 0 && !ended) {
+      const first = emptied(yield* Queue.take(queue))
+      if (first === closing) ended = true
+      else if (first !== undefined) waiting.push(...(yield* gather([first], eventsMax)))
+    }
+    const taken = Chunk.unsafeFromArray(waiting)
+    return Chunk.isNonEmpty(taken) ? Option.some(taken) : Option.none()
+  })
 
   return Intake.of({
     admit,

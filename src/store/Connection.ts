@@ -122,19 +122,16 @@ const one = <A>(rows: ReadonlyArray<A>): Effect.Effect<A> =>
     : Effect.succeed(rows[0])
 
 /** Begins, runs, commits, with typed errors throughout; on any failure the transaction may still be open. */
-export const transaction = <A, E>(
+export const transaction: <A, E>(
   sql: SqlClient.SqlClient,
   body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>
-): Effect.Effect<A, E | SqlError> =>
-  Effect.gen(function* () {
-    const connection = yield* sql.reserve
-    yield* connection.execute("BEGIN IMMEDIATE", [], undefined)
-    const value = yield* body(sql).pipe(
-      Effect.provideService(SqlClient.TransactionConnection, [connection, 0])
-    )
-    yield* connection.execute("COMMIT", [], undefined)
-    return value
-  }).pipe(Effect.scoped)
+) => Effect.Effect<A, E | SqlError> = Effect.fnUntraced(function* (sql, body) {
+  const connection = yield* sql.reserve
+  yield* connection.execute("BEGIN IMMEDIATE", [], undefined)
+  const value = yield* body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
+  yield* connection.execute("COMMIT", [], undefined)
+  return value
+}, Effect.scoped)
 
 const damaged = (name: string, what: string) =>
   new StoreRefused({
@@ -147,46 +144,48 @@ const damaged = (name: string, what: string) =>
  * before this, and nothing is by it; where a kill left a log, SQLite folds that into the file as the connection closes,
  * whatever the verdict.
  */
-export const inspect = (name: string, sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    const refuse = (reason: StoreRefused["reason"], what: string) =>
-      new StoreRefused({ reason, sentence: `The database ${name} ${what}` })
-    const { application_id } = yield* one(yield* sql<{ application_id: number }>`PRAGMA application_id`)
-    const { tables, records } = yield* one(
-      yield* sql<{ tables: number; records: number }>`
-        SELECT count(*) AS tables, count(*) FILTER (WHERE name = ${migrationTable}) AS records FROM sqlite_schema`
+export const inspect = Effect.fnUntraced(function* (name: string, sql: SqlClient.SqlClient) {
+  const refuse = (reason: StoreRefused["reason"], what: string) =>
+    new StoreRefused({ reason, sentence: `The database ${name} ${what}` })
+  const { application_id } = yield* one(yield* sql<{ application_id: number }>`PRAGMA application_id`)
+  const { tables, records } = yield* one(
+    yield* sql<{ tables: number; records: number }>`
+      SELECT count(*) AS tables, count(*) FILTER (WHERE name = ${migrationTable}) AS records FROM sqlite_schema`
+  )
+  if (application_id === 0 && tables === 0) return 0
+  if (application_id !== applicationId) {
+    return yield* refuse("foreign", "belongs to another program.")
+  }
+  if (records === 0) return yield* damaged(name, "the record of its schema is gone")
+  const { version } = yield* one(
+    yield* sql<{ version: number | null }>`SELECT max(migration_id) AS version FROM ${sql(migrationTable)}`
+  )
+  if (version === null) return yield* damaged(name, "the record of its schema is empty")
+  if (version > latestMigration) {
+    const versions = `its schema is version ${version}, and this program knows ${latestMigration}`
+    return yield* refuse(
+      "newer",
+      `was made by a newer Sekali (${versions}). Run that one, or restore a backup.`
     )
-    if (application_id === 0 && tables === 0) return 0
-    if (application_id !== applicationId) {
-      return yield* refuse("foreign", "belongs to another program.")
-    }
-    if (records === 0) return yield* damaged(name, "the record of its schema is gone")
-    const { version } = yield* one(
-      yield* sql<{ version: number | null }>`SELECT max(migration_id) AS version FROM ${sql(migrationTable)}`
-    )
-    if (version === null) return yield* damaged(name, "the record of its schema is empty")
-    if (version > latestMigration) {
-      const versions = `its schema is version ${version}, and this program knows ${latestMigration}`
-      return yield* refuse(
-        "newer",
-        `was made by a newer Sekali (${versions}). Run that one, or restore a backup.`
-      )
-    }
-    yield* checkSchema(name, sql, version)
-    return version
-  })
+  }
+  yield* checkSchema(name, sql, version)
+  return version
+})
 
 /** Finds out whether the schema is what it has to be after a step; by default, what the store's statements expect. */
-export const checkSchema = (name: string, sql: SqlClient.SqlClient, version = latestMigration) =>
-  Effect.gen(function* () {
-    const wanted = schemaAfter(version)
-    const missing = yield* missingColumns(sql, wanted)
-    if (missing.length > 0) return yield* damaged(name, `it lacks ${missing.join(", ")}`)
-    for (const table of ["store", "epoch"].filter((table) => table in wanted)) {
-      const rows = yield* sql`SELECT 1 FROM ${sql(table)} LIMIT 1`
-      if (rows.length === 0) return yield* damaged(name, "its books are gone")
-    }
-  })
+export const checkSchema = Effect.fnUntraced(function* (
+  name: string,
+  sql: SqlClient.SqlClient,
+  version = latestMigration
+) {
+  const wanted = schemaAfter(version)
+  const missing = yield* missingColumns(sql, wanted)
+  if (missing.length > 0) return yield* damaged(name, `it lacks ${missing.join(", ")}`)
+  for (const table of ["store", "epoch"].filter((table) => table in wanted)) {
+    const rows = yield* sql`SELECT 1 FROM ${sql(table)} LIMIT 1`
+    if (rows.length === 0) return yield* damaged(name, "its books are gone")
+  }
+})
 
 const withHint = <E>(error: E): E | StoreRefused =>
   error instanceof StoreRefused && error.reason === "foreign"
@@ -194,38 +193,37 @@ const withHint = <E>(error: E): E | StoreRefused =>
     : error
 
 /** Makes a fresh connection fit for use, or refuses the database. */
-const prepare = (name: string, sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    // Whoever holds the database holds it for life: waiting for the lock would not help, and would stop everything.
-    yield* sql`PRAGMA busy_timeout = 0`
-    yield* sql`PRAGMA locking_mode = EXCLUSIVE`
-    const known = yield* Effect.mapError(inspect(name, sql), withHint)
-    const { journal_mode } = yield* one(yield* sql<{ journal_mode: string }>`PRAGMA journal_mode = WAL`)
-    if (journal_mode !== "wal") {
-      const sentence = `The database ${name} cannot be opened: its file system does not support a write-ahead log.`
-      return yield* new StoreRefused({ reason: "cannot be opened", sentence })
-    }
-    yield* sql`PRAGMA synchronous = FULL`
-    yield* sql`PRAGMA temp_store = MEMORY`
-    yield* checkpoint(sql)
-    const begun = yield* transaction(sql, (sql) =>
-      Effect.gen(function* () {
-        if (known === 0) yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
-        if (known < latestMigration) {
-          yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
-          yield* checkSchema(name, sql)
-        }
-        yield* sql`UPDATE store SET opened = opened + 1`
-        return yield* beginIfRestored(name, sql)
-      })
-    )
-    const { synchronous } = yield* one(yield* sql<{ synchronous: number }>`PRAGMA synchronous`)
-    if (synchronous !== 2) {
-      const sentence = `The database ${name} would not survive a power cut: synchronous is ${synchronous}, not 2 (FULL).`
-      return yield* new StoreRefused({ reason: "not durable", sentence })
-    }
-    if (begun !== undefined) yield* announce(begun)
-  })
+const prepare = Effect.fnUntraced(function* (name: string, sql: SqlClient.SqlClient) {
+  // Whoever holds the database holds it for life: waiting for the lock would not help, and would stop everything.
+  yield* sql`PRAGMA busy_timeout = 0`
+  yield* sql`PRAGMA locking_mode = EXCLUSIVE`
+  const known = yield* Effect.mapError(inspect(name, sql), withHint)
+  const { journal_mode } = yield* one(yield* sql<{ journal_mode: string }>`PRAGMA journal_mode = WAL`)
+  if (journal_mode !== "wal") {
+    const sentence = `The database ${name} cannot be opened: its file system does not support a write-ahead log.`
+    return yield* new StoreRefused({ reason: "cannot be opened", sentence })
+  }
+  yield* sql`PRAGMA synchronous = FULL`
+  yield* sql`PRAGMA temp_store = MEMORY`
+  yield* checkpoint(sql)
+  const begun = yield* transaction(sql, (sql) =>
+    Effect.gen(function* () {
+      if (known === 0) yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
+      if (known < latestMigration) {
+        yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
+        yield* checkSchema(name, sql)
+      }
+      yield* sql`UPDATE store SET opened = opened + 1`
+      return yield* beginIfRestored(name, sql)
+    })
+  )
+  const { synchronous } = yield* one(yield* sql<{ synchronous: number }>`PRAGMA synchronous`)
+  if (synchronous !== 2) {
+    const sentence = `The database ${name} would not survive a power cut: synchronous is ${synchronous}, not 2 (FULL).`
+    return yield* new StoreRefused({ reason: "not durable", sentence })
+  }
+  if (begun !== undefined) yield* announce(begun)
+})
 
 const announce = ({ number, storeId, backupAt, lastOffset, baseOffset, clockBehind }: Epoch) =>
   Effect.logWarning(
@@ -243,32 +241,30 @@ const announce = ({ number, storeId, backupAt, lastOffset, baseOffset, clockBehi
   )
 
 /** Writes the whole WAL into the database file, syncs both, and empties the WAL. */
-const checkpoint = (sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    const { busy } = yield* one(yield* sql<{ busy: number }>`PRAGMA wal_checkpoint(TRUNCATE)`)
-    if (busy !== 0)
-      return yield* new SqlError({ cause: { code: "SQLITE_BUSY" }, message: "checkpoint was blocked" })
-  })
+const checkpoint = Effect.fnUntraced(function* (sql: SqlClient.SqlClient) {
+  const { busy } = yield* one(yield* sql<{ busy: number }>`PRAGMA wal_checkpoint(TRUNCATE)`)
+  if (busy !== 0)
+    return yield* new SqlError({ cause: { code: "SQLITE_BUSY" }, message: "checkpoint was blocked" })
+})
 
 /** How much room the disk must have before it counts as no longer full: as much as the largest event needs. */
 const roomBytes = 1024 * 1024
 
 /** Takes room in the database file and gives it back to the next events, or fails if the disk has none. */
-const takeRoom = (sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    yield* checkpoint(sql)
-    yield* transaction(sql, (sql) =>
-      Effect.gen(function* () {
-        yield* sql`DROP TABLE IF EXISTS room`
-        yield* sql`CREATE TABLE room (bytes BLOB NOT NULL) STRICT`
-        yield* sql`INSERT INTO room VALUES (zeroblob(${roomBytes}))`
-      })
-    )
-    // Each time from the log into the file, so that the log has room as well. Dropped pages stay in the file, and are
-    // used first.
-    yield* checkpoint(sql)
-    yield* transaction(sql, (sql) => sql`DROP TABLE room`)
-  })
+const takeRoom = Effect.fnUntraced(function* (sql: SqlClient.SqlClient) {
+  yield* checkpoint(sql)
+  yield* transaction(sql, (sql) =>
+    Effect.gen(function* () {
+      yield* sql`DROP TABLE IF EXISTS room`
+      yield* sql`CREATE TABLE room (bytes BLOB NOT NULL) STRICT`
+      yield* sql`INSERT INTO room VALUES (zeroblob(${roomBytes}))`
+    })
+  )
+  // Each time from the log into the file, so that the log has room as well. Dropped pages stay in the file, and are
+  // used first.
+  yield* checkpoint(sql)
+  yield* transaction(sql, (sql) => sql`DROP TABLE room`)
+})
 
 /** Opens the database for the life of the scope, or says in one sentence why not. */
 export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | Scope.Scope> = Effect.gen(
@@ -322,12 +318,11 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | 
     })
 
     /** After a failure: leaves the transaction if one is open, and gives the connection up if that cannot be proven. */
-    const mend = (sql: SqlClient.SqlClient) =>
-      Effect.gen(function* () {
-        yield* Effect.exit(sql`ROLLBACK`)
-        const outside = yield* Effect.exit(Effect.zipRight(sql`BEGIN`, sql`ROLLBACK`))
-        if (Exit.isFailure(outside)) yield* disconnect
-      })
+    const mend = Effect.fnUntraced(function* (sql: SqlClient.SqlClient) {
+      yield* Effect.exit(sql`ROLLBACK`)
+      const outside = yield* Effect.exit(Effect.zipRight(sql`BEGIN`, sql`ROLLBACK`))
+      if (Exit.isFailure(outside)) yield* disconnect
+    })
 
     /** What a failed use of the connection means for the store; damage is remembered, and ends all further use. */
     const failure = (cause: Cause.Cause<SqlError | StoreError>): Effect.Effect<never, StoreError> => {

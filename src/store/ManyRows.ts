@@ -26,16 +26,15 @@ export const manyRows = (
     texts.set(rows, made)
     return made
   }
-  return (sql, rows) =>
-    Effect.gen(function* () {
-      let from = 0
-      for (let count = rowsMax; from < rows.length; ) {
-        if (rows.length - from < count) {
-          count /= 2
-          continue
-        }
-        yield* sql.unsafe(textFor(count), rows.slice(from, from + count).flat())
-        from += count
+  return Effect.fnUntraced(function* (sql, rows) {
+    let from = 0
+    for (let count = rowsMax; from < rows.length; ) {
+      if (rows.length - from < count) {
+        count /= 2
+        continue
       }
-    })
+      yield* sql.unsafe(textFor(count), rows.slice(from, from + count).flat())
+      from += count
+    }
+  })
 }

@@ -124,123 +124,121 @@ interface Placed {
 }
 
 /** Appends a batch inside the transaction that is open; gaps open at the time of the steady clock. */
-const append = (
+const append = Effect.fnUntraced(function* (
   sql: SqlClient.SqlClient,
   memory: Memory,
   events: ReadonlyArray<Event>,
   now: number,
   steadyNow: number
-) =>
-  Effect.gen(function* () {
-    const { index, lastOffset } = memory
-    const processedAt = Math.max(memory.processedAt, now)
-    const created = yield* nameTopics(sql, memory.topics, events)
-    const placed = events.map((event, place): Placed => {
-      const topicId = memory.topics.get(event.topic) as number
-      return { event, topicId, hash: index.hashOf(topicId, event.eventId), offset: lastOffset + 1 + place }
-    })
-    const firsts = yield* firstDeliveries(sql, index, placed)
+) {
+  const { index, lastOffset } = memory
+  const processedAt = Math.max(memory.processedAt, now)
+  const created = yield* nameTopics(sql, memory.topics, events)
+  const placed = events.map((event, place): Placed => {
+    const topicId = memory.topics.get(event.topic) as number
+    return { event, topicId, hash: index.hashOf(topicId, event.eventId), offset: lastOffset + 1 + place }
+  })
+  const firsts = yield* firstDeliveries(sql, index, placed)
 
-    const topicMoves = new Map<number, TopicMove>()
-    const redeliveries = new Map<number, RedeliveryMove>()
-    const duplicateAges: Array<number> = []
-    const fresh: Array<Placed> = []
-    let conflicts = 0
-    const outcomes = placed.map((each, place): Outcome => {
-      const { event, topicId, hash, offset } = each
-      const move = topicMoves.get(topicId) ?? emptyMove(topicId)
-      topicMoves.set(topicId, move)
-      const first = firsts.get(place) ?? firstInBatch(index, placed, each, lastOffset, processedAt)
-      if (first === undefined) {
-        index.add(hash, offset)
-        fresh.push(each)
-        move.events++
-        move.firstOffset ??= offset
-        move.lastOffset = offset
-        if (move.latest === undefined || compareInstants(event.time, move.latest.time) > 0)
-          move.latest = event
-        return { outcome: "stored", offset }
-      }
-      const redelivery = redeliveries.get(first.offset) ?? {
-        duplicates: 0,
-        conflicts: 0,
-        lastConflictSource: null
-      }
-      redeliveries.set(first.offset, redelivery)
-      move.duplicates++
-      redelivery.duplicates++
-      if (sameContent(first, event)) {
-        duplicateAges.push((processedAt - first.processed_at) / 1000)
-        return { outcome: "duplicate", offset: first.offset }
-      }
-      conflicts++
-      move.conflicts++
-      redelivery.conflicts++
-      redelivery.lastConflictSource = event.source
-      return { outcome: "conflict", offset: first.offset }
-    })
+  const topicMoves = new Map<number, TopicMove>()
+  const redeliveries = new Map<number, RedeliveryMove>()
+  const duplicateAges: Array<number> = []
+  const fresh: Array<Placed> = []
+  let conflicts = 0
+  const outcomes = placed.map((each, place): Outcome => {
+    const { event, topicId, hash, offset } = each
+    const move = topicMoves.get(topicId) ?? emptyMove(topicId)
+    topicMoves.set(topicId, move)
+    const first = firsts.get(place) ?? firstInBatch(index, placed, each, lastOffset, processedAt)
+    if (first === undefined) {
+      index.add(hash, offset)
+      fresh.push(each)
+      move.events++
+      move.firstOffset ??= offset
+      move.lastOffset = offset
+      if (move.latest === undefined || compareInstants(event.time, move.latest.time) > 0) move.latest = event
+      return { outcome: "stored", offset }
+    }
+    const redelivery = redeliveries.get(first.offset) ?? {
+      duplicates: 0,
+      conflicts: 0,
+      lastConflictSource: null
+    }
+    redeliveries.set(first.offset, redelivery)
+    move.duplicates++
+    redelivery.duplicates++
+    if (sameContent(first, event)) {
+      duplicateAges.push((processedAt - first.processed_at) / 1000)
+      return { outcome: "duplicate", offset: first.offset }
+    }
+    conflicts++
+    move.conflicts++
+    redelivery.conflicts++
+    redelivery.lastConflictSource = event.source
+    return { outcome: "conflict", offset: first.offset }
+  })
 
-    yield* insertEvents(
-      sql,
-      fresh.map(({ event, topicId, offset }) => [
-        offset,
-        topicId,
-        event.eventId,
-        event.timestamp,
-        event.source,
-        event.payload,
-        event.sequence,
-        event.origin,
-        processedAt
-      ])
-    )
-    yield* moveTopics(
-      sql,
-      Array.from(
-        topicMoves.values(),
-        ({ id, events, duplicates, conflicts, firstOffset, lastOffset, latest }) => [
-          id,
-          events,
-          duplicates,
-          conflicts,
-          firstOffset,
-          lastOffset,
-          latest?.timestamp ?? null,
-          latest?.time.milliseconds ?? null,
-          latest?.time.nanoseconds ?? null
-        ]
-      )
-    )
-    yield* noteRedeliveries(
-      sql,
-      Array.from(redeliveries, ([offset, { duplicates, conflicts, lastConflictSource }]) => [
-        offset,
+  yield* insertEvents(
+    sql,
+    fresh.map(({ event, topicId, offset }) => [
+      offset,
+      topicId,
+      event.eventId,
+      event.timestamp,
+      event.source,
+      event.payload,
+      event.sequence,
+      event.origin,
+      processedAt
+    ])
+  )
+  yield* moveTopics(
+    sql,
+    Array.from(
+      topicMoves.values(),
+      ({ id, events, duplicates, conflicts, firstOffset, lastOffset, latest }) => [
+        id,
+        events,
         duplicates,
         conflicts,
-        processedAt,
-        conflicts > 0 ? processedAt : null,
-        lastConflictSource
-      ])
+        firstOffset,
+        lastOffset,
+        latest?.timestamp ?? null,
+        latest?.time.milliseconds ?? null,
+        latest?.time.nanoseconds ?? null
+      ]
     )
-    memory.lastOffset += events.length
-    memory.processedAt = processedAt
-    yield* sql`
-      UPDATE store SET
-        received = received + ${events.length},
-        unique_processed = unique_processed + ${fresh.length},
-        duplicate_dropped = duplicate_dropped + ${events.length - fresh.length},
-        conflicts = conflicts + ${conflicts},
-        topics = topics + ${created},
-        last_offset = last_offset + ${events.length},
-        processed_at = ${processedAt}`
-    const { gapsMax } = yield* SequenceLimits
-    const sequenced = fresh.flatMap(({ event: { topic, source, sequence }, topicId, offset }) =>
-      sequence === null ? [] : [{ offset, sequence, topicId, topic, source }]
-    )
-    const declared = yield* moveSeries(sql, sequenced, lastOffset, steadyNow, gapsMax)
-    yield* index.settle(sql, memory.lastOffset)
-    return { outcomes, declared, duplicateAges }
-  })
+  )
+  yield* noteRedeliveries(
+    sql,
+    Array.from(redeliveries, ([offset, { duplicates, conflicts, lastConflictSource }]) => [
+      offset,
+      duplicates,
+      conflicts,
+      processedAt,
+      conflicts > 0 ? processedAt : null,
+      lastConflictSource
+    ])
+  )
+  memory.lastOffset += events.length
+  memory.processedAt = processedAt
+  yield* sql`
+    UPDATE store SET
+      received = received + ${events.length},
+      unique_processed = unique_processed + ${fresh.length},
+      duplicate_dropped = duplicate_dropped + ${events.length - fresh.length},
+      conflicts = conflicts + ${conflicts},
+      topics = topics + ${created},
+      last_offset = last_offset + ${events.length},
+      processed_at = ${processedAt}`
+  const { gapsMax } = yield* SequenceLimits
+  const sequenced = fresh.flatMap(({ event: { topic, source, sequence }, topicId, offset }) =>
+    sequence === null ? [] : [{ offset, sequence, topicId, topic, source }]
+  )
+  const declared = yield* moveSeries(sql, sequenced, lastOffset, steadyNow, gapsMax)
+  yield* index.settle(sql, memory.lastOffset)
+  return { outcomes, declared, duplicateAges }
+})
 
 const emptyMove = (id: number): TopicMove => ({
   id,
@@ -256,55 +254,61 @@ const emptyMove = (id: number): TopicMove => ({
 const topicsRememberedMax = 10_000
 
 /** Remembers the ids of the batch's topics, creates those that are not known, and tells how many these were. */
-const nameTopics = (sql: SqlClient.SqlClient, topics: Map<string, number>, events: ReadonlyArray<Event>) =>
-  Effect.gen(function* () {
-    if (topics.size > topicsRememberedMax) topics.clear()
-    const strange = new Set<string>()
-    for (const { topic } of events) if (!topics.has(topic)) strange.add(topic)
-    if (strange.size === 0) return 0
-    const known = yield* sql<{ id: number; name: string }>`
-      SELECT id, name FROM topic WHERE name IN (SELECT value FROM json_each(${JSON.stringify([...strange])}))`
-    for (const { id, name } of known) topics.set(name, id)
-    const unknown = [...strange].filter((name) => !topics.has(name))
-    if (unknown.length === 0) return 0
-    // A topic that is new gets books that the batch then moves.
-    const created = yield* sql<{ id: number; name: string }>`
-      INSERT INTO topic (name, events, duplicates, conflicts, first_offset, last_offset, last_event_time,
-        last_event_ms, last_event_ns)
-      SELECT value, 0, 0, 0, 0, 0, '', 0, 0 FROM json_each(${JSON.stringify(unknown)})
-      RETURNING id, name`
-    for (const { id, name } of created) topics.set(name, id)
-    return unknown.length
-  })
+const nameTopics = Effect.fnUntraced(function* (
+  sql: SqlClient.SqlClient,
+  topics: Map<string, number>,
+  events: ReadonlyArray<Event>
+) {
+  if (topics.size > topicsRememberedMax) topics.clear()
+  const strange = new Set<string>()
+  for (const { topic } of events) if (!topics.has(topic)) strange.add(topic)
+  if (strange.size === 0) return 0
+  const known = yield* sql<{ id: number; name: string }>`
+    SELECT id, name FROM topic WHERE name IN (SELECT value FROM json_each(${JSON.stringify([...strange])}))`
+  for (const { id, name } of known) topics.set(name, id)
+  const unknown = [...strange].filter((name) => !topics.has(name))
+  if (unknown.length === 0) return 0
+  // A topic that is new gets books that the batch then moves.
+  const created = yield* sql<{ id: number; name: string }>`
+    INSERT INTO topic (name, events, duplicates, conflicts, first_offset, last_offset, last_event_time,
+      last_event_ms, last_event_ns)
+    SELECT value, 0, 0, 0, 0, 0, '', 0, 0 FROM json_each(${JSON.stringify(unknown)})
+    RETURNING id, name`
+  for (const { id, name } of created) topics.set(name, id)
+  return unknown.length
+})
 
 /** The events that are stored under the keys of a batch, by the places of those in it. */
-const firstDeliveries = (sql: SqlClient.SqlClient, index: KeyIndex, placed: ReadonlyArray<Placed>) =>
-  Effect.gen(function* () {
-    const inRuns = yield* index.inRuns(
-      sql,
-      placed.map(({ hash }) => hash)
-    )
-    const candidates = new Map(inRuns)
-    for (let place = 0; place < placed.length; place++) {
-      const youngest = index.youngest((placed[place] as Placed).hash)
-      if (youngest.length > 0) candidates.set(place, [...(candidates.get(place) ?? []), ...youngest])
+const firstDeliveries = Effect.fnUntraced(function* (
+  sql: SqlClient.SqlClient,
+  index: KeyIndex,
+  placed: ReadonlyArray<Placed>
+) {
+  const inRuns = yield* index.inRuns(
+    sql,
+    placed.map(({ hash }) => hash)
+  )
+  const candidates = new Map(inRuns)
+  for (let place = 0; place < placed.length; place++) {
+    const youngest = index.youngest((placed[place] as Placed).hash)
+    if (youngest.length > 0) candidates.set(place, [...(candidates.get(place) ?? []), ...youngest])
+  }
+  const firsts = new Map<number, FirstDelivery>()
+  if (candidates.size === 0) return firsts
+  const offsets = JSON.stringify([...new Set([...candidates.values()].flat())])
+  const rows = yield* sql<FirstDelivery & { readonly topic_id: number; readonly event_id: string }>`
+    SELECT offset, topic_id, event_id, source, payload, processed_at FROM event
+    WHERE offset IN (SELECT value FROM json_each(${offsets}))`
+  const byOffset = new Map(rows.map((row) => [row.offset, row]))
+  for (const [place, offsets] of candidates) {
+    const { event, topicId } = placed[place] as Placed
+    for (const offset of offsets) {
+      const row = byOffset.get(offset)
+      if (row?.topic_id === topicId && row.event_id === event.eventId) firsts.set(place, row)
     }
-    const firsts = new Map<number, FirstDelivery>()
-    if (candidates.size === 0) return firsts
-    const offsets = JSON.stringify([...new Set([...candidates.values()].flat())])
-    const rows = yield* sql<FirstDelivery & { readonly topic_id: number; readonly event_id: string }>`
-      SELECT offset, topic_id, event_id, source, payload, processed_at FROM event
-      WHERE offset IN (SELECT value FROM json_each(${offsets}))`
-    const byOffset = new Map(rows.map((row) => [row.offset, row]))
-    for (const [place, offsets] of candidates) {
-      const { event, topicId } = placed[place] as Placed
-      for (const offset of offsets) {
-        const row = byOffset.get(offset)
-        if (row?.topic_id === topicId && row.event_id === event.eventId) firsts.set(place, row)
-      }
-    }
-    return firsts
-  })
+  }
+  return firsts
+})
 
 /** The event of the batch itself that has taken this key before. */
 const firstInBatch = (
@@ -374,35 +378,38 @@ const equalities = (sql: SqlClient.SqlClient, { topic, eventId, source }: Filter
 
 const unfiltered = (filter: Filter): boolean => Object.values(filter).every((value) => value === undefined)
 
-const scan = (sql: SqlClient.SqlClient, { filter, order, after, eventsMax }: Scan, lastOffset: number) =>
-  Effect.gen(function* () {
-    const { windowRowsMax, windowBytesMax } = yield* ReadingLimits
-    const rows = unfiltered(filter) ? Math.min(eventsMax, windowRowsMax) : windowRowsMax
-    // First the extent of the window, by the sizes that stand in the rows' headers: payloads are not read for it.
-    const sizes = yield* order === "asc"
-      ? sql<{ offset: number; bytes: number }>`
-          SELECT offset, octet_length(payload) AS bytes FROM event
-          WHERE offset > ${after ?? 0} ORDER BY offset LIMIT ${rows + 1}`
-      : sql<{ offset: number; bytes: number }>`
-          SELECT offset, octet_length(payload) AS bytes FROM event
-          WHERE offset < ${after ?? lastOffset + 1} ORDER BY offset DESC LIMIT ${rows + 1}`
-    const within = countWithin(sizes, rows, windowBytesMax)
-    const first = sizes[0]?.offset
-    const last = sizes[within - 1]?.offset
-    if (first === undefined || last === undefined) return { events: [], scannedTo: after ?? 0, end: true }
-    const found = yield* sql<EventRow>`
-      SELECT e.offset, t.name AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
-        e.processed_at, e.late
-      FROM event AS e CROSS JOIN topic AS t ON t.id = e.topic_id
-      WHERE e.offset BETWEEN ${Math.min(first, last)} AND ${Math.max(first, last)} AND ${equalities(sql, filter)}
-      ORDER BY e.offset ${sql.literal(order === "asc" ? "ASC" : "DESC")}`
-    const matching = found.map(storedEvent).filter((event) => matchesFilter(filter, event))
-    const events = matching.slice(0, eventsMax)
-    const full = matching.length > eventsMax ? events.at(-1) : undefined
-    return full === undefined
-      ? { events, scannedTo: last, end: within === sizes.length }
-      : { events, scannedTo: full.offset, end: false }
-  })
+const scan = Effect.fnUntraced(function* (
+  sql: SqlClient.SqlClient,
+  { filter, order, after, eventsMax }: Scan,
+  lastOffset: number
+) {
+  const { windowRowsMax, windowBytesMax } = yield* ReadingLimits
+  const rows = unfiltered(filter) ? Math.min(eventsMax, windowRowsMax) : windowRowsMax
+  // First the extent of the window, by the sizes that stand in the rows' headers: payloads are not read for it.
+  const sizes = yield* order === "asc"
+    ? sql<{ offset: number; bytes: number }>`
+        SELECT offset, octet_length(payload) AS bytes FROM event
+        WHERE offset > ${after ?? 0} ORDER BY offset LIMIT ${rows + 1}`
+    : sql<{ offset: number; bytes: number }>`
+        SELECT offset, octet_length(payload) AS bytes FROM event
+        WHERE offset < ${after ?? lastOffset + 1} ORDER BY offset DESC LIMIT ${rows + 1}`
+  const within = countWithin(sizes, rows, windowBytesMax)
+  const first = sizes[0]?.offset
+  const last = sizes[within - 1]?.offset
+  if (first === undefined || last === undefined) return { events: [], scannedTo: after ?? 0, end: true }
+  const found = yield* sql<EventRow>`
+    SELECT e.offset, t.name AS topic, e.event_id, e.timestamp, e.source, e.payload, e.sequence, e.origin,
+      e.processed_at, e.late
+    FROM event AS e CROSS JOIN topic AS t ON t.id = e.topic_id
+    WHERE e.offset BETWEEN ${Math.min(first, last)} AND ${Math.max(first, last)} AND ${equalities(sql, filter)}
+    ORDER BY e.offset ${sql.literal(order === "asc" ? "ASC" : "DESC")}`
+  const matching = found.map(storedEvent).filter((event) => matchesFilter(filter, event))
+  const events = matching.slice(0, eventsMax)
+  const full = matching.length > eventsMax ? events.at(-1) : undefined
+  return full === undefined
+    ? { events, scannedTo: last, end: within === sizes.length }
+    : { events, scannedTo: full.offset, end: false }
+})
 
 /** A step through the events of one series, by their sequence and then by their offset. */
 const scanInSequence = (
@@ -462,51 +469,50 @@ const countWithin = (
   return count
 }
 
-const readBooks = (sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    const books = only(
-      yield* sql<{
-        received: number
-        unique_processed: number
-        duplicate_dropped: number
-        conflicts: number
-        topics: number
-        last_offset: number
-        store_id: string
-        epoch: number
-        sources: number
-        gaps_open: number
-        declared_missing: number
-        late: number
-        sequence_reused: number
-      }>`
-            SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset, store_id, sources,
-              gaps_open, declared_missing, late, sequence_reused,
-              (SELECT max(number) FROM epoch) AS epoch
-            FROM store`
-    )
-    const topics = yield* sql<{
-      name: string
-    }>`SELECT name FROM topic ORDER BY name LIMIT ${booksTopicsMax}`
-    return {
-      received: books.received,
-      uniqueProcessed: books.unique_processed,
-      duplicateDropped: books.duplicate_dropped,
-      conflicts: books.conflicts,
-      topicsTotal: books.topics,
-      topics: topics.map(({ name }) => name),
-      lastOffset: books.last_offset,
-      storeId: books.store_id,
-      epoch: books.epoch,
-      sequences: {
-        sources: books.sources,
-        gapsOpen: books.gaps_open,
-        declared: books.declared_missing,
-        late: books.late,
-        reused: books.sequence_reused
-      }
+const readBooks = Effect.fnUntraced(function* (sql: SqlClient.SqlClient) {
+  const books = only(
+    yield* sql<{
+      received: number
+      unique_processed: number
+      duplicate_dropped: number
+      conflicts: number
+      topics: number
+      last_offset: number
+      store_id: string
+      epoch: number
+      sources: number
+      gaps_open: number
+      declared_missing: number
+      late: number
+      sequence_reused: number
+    }>`
+          SELECT received, unique_processed, duplicate_dropped, conflicts, topics, last_offset, store_id, sources,
+            gaps_open, declared_missing, late, sequence_reused,
+            (SELECT max(number) FROM epoch) AS epoch
+          FROM store`
+  )
+  const topics = yield* sql<{
+    name: string
+  }>`SELECT name FROM topic ORDER BY name LIMIT ${booksTopicsMax}`
+  return {
+    received: books.received,
+    uniqueProcessed: books.unique_processed,
+    duplicateDropped: books.duplicate_dropped,
+    conflicts: books.conflicts,
+    topicsTotal: books.topics,
+    topics: topics.map(({ name }) => name),
+    lastOffset: books.last_offset,
+    storeId: books.store_id,
+    epoch: books.epoch,
+    sequences: {
+      sources: books.sources,
+      gapsOpen: books.gaps_open,
+      declared: books.declared_missing,
+      late: books.late,
+      reused: books.sequence_reused
     }
-  })
+  }
+})
 
 const make = (
   connection: Connection.Connection,
@@ -541,30 +547,33 @@ const make = (
   const readBehind = <A>(
     after: number | undefined,
     body: (sql: SqlClient.SqlClient, lastOffset: number) => Effect.Effect<A, SqlError>
-  ): Effect.Effect<A, StoreError | CursorError> =>
-    Effect.flatten(
-      read((sql) =>
-        Effect.gen(function* () {
-          const { last_offset } = only(yield* sql<{ last_offset: number }>`SELECT last_offset FROM store`)
-          const fault = yield* cursorFault(sql, after, last_offset)
-          return fault === undefined ? Effect.succeed(yield* body(sql, last_offset)) : Effect.fail(fault)
-        })
-      )
-    )
+  ): Effect.Effect<A, StoreError | CursorError> => Effect.flatten(read((sql) => behind(sql, after, body)))
+
+  const behind = Effect.fnUntraced(function* <A>(
+    sql: SqlClient.SqlClient,
+    after: number | undefined,
+    body: (sql: SqlClient.SqlClient, lastOffset: number) => Effect.Effect<A, SqlError>
+  ) {
+    const { last_offset } = only(yield* sql<{ last_offset: number }>`SELECT last_offset FROM store`)
+    const fault = yield* cursorFault(sql, after, last_offset)
+    return fault === undefined ? Effect.succeed(yield* body(sql, last_offset)) : Effect.fail(fault)
+  })
+
+  const appendEvents = Effect.fnUntraced(function* (events: ReadonlyArray<Event>) {
+    const now = yield* Clock.currentTimeMillis
+    const steadyNow = yield* steady
+    const appended = yield* write((sql) => appendRemembering(sql, events, now, steadyNow))
+    memory = appended.taken
+    for (const age of appended.duplicateAges) duplicateAgeSeconds.update(age)
+    yield* warnOfMissing(appended.declared)
+    return appended.outcomes
+  })
 
   return EventStore.of({
     append: (events) =>
       events.length === 0
         ? Effect.as(connection.probe, [])
-        : Effect.gen(function* () {
-            const now = yield* Clock.currentTimeMillis
-            const steadyNow = yield* steady
-            const appended = yield* write((sql) => appendRemembering(sql, events, now, steadyNow))
-            memory = appended.taken
-            for (const age of appended.duplicateAges) duplicateAgeSeconds.update(age)
-            yield* warnOfMissing(appended.declared)
-            return appended.outcomes
-          }).pipe(within("EventStore.append")),
+        : within("EventStore.append")(appendEvents(events)),
     declareMissing: ({ secondsMax, eventsMax }) =>
       Effect.gen(function* () {
         const now = yield* steady

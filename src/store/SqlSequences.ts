@@ -134,38 +134,37 @@ export const moveSeries = (
   })
 
 /** What is known around numbers that are not above their series' highest: the open gaps that hold them, and who is there. */
-const aroundEarlier = (
+const aroundEarlier = Effect.fnUntraced(function* (
   sql: SqlClient.SqlClient,
   events: ReadonlyArray<SequencedEvent & { readonly id: number }>,
   lastOffset: number
-) =>
-  Effect.gen(function* () {
-    const gaps = new Map<number, Array<Gap>>()
-    const taken = new Set<string>()
-    if (events.length === 0) return { gaps, taken }
-    const numbers = events.map(({ id, sequence, topicId, source }) => [id, sequence, topicId, source])
-    const found = yield* sql<GapRow & { readonly opened_at: number }>`
-      SELECT DISTINCT g.source_id, g.first, g.last, g.opened_at
-      FROM json_each(${JSON.stringify(numbers)}) AS n
-      CROSS JOIN gap AS g ON g.source_id = n.value ->> 0 AND g.first = (
-        SELECT max(first) FROM gap WHERE source_id = n.value ->> 0 AND first <= n.value ->> 1)
-      WHERE g.last >= n.value ->> 1
-      ORDER BY g.source_id, g.first`
-    for (const { source_id, first, last, opened_at } of found) {
-      const ofSource = gaps.get(source_id) ?? []
-      gaps.set(source_id, ofSource)
-      ofSource.push({ first, last, openedAt: opened_at })
-    }
-    const there = yield* sql<{ id: number; sequence: number }>`
-      SELECT n.value ->> 0 AS id, n.value ->> 1 AS sequence
-      FROM json_each(${JSON.stringify(numbers)}) AS n
-      WHERE EXISTS (
-        SELECT 1 FROM event AS e
-        WHERE e.topic_id = n.value ->> 2 AND e.source = n.value ->> 3 AND e.sequence = n.value ->> 1
-          AND e.offset <= ${lastOffset})`
-    for (const { id, sequence } of there) taken.add(`${id}/${sequence}`)
-    return { gaps, taken }
-  })
+) {
+  const gaps = new Map<number, Array<Gap>>()
+  const taken = new Set<string>()
+  if (events.length === 0) return { gaps, taken }
+  const numbers = events.map(({ id, sequence, topicId, source }) => [id, sequence, topicId, source])
+  const found = yield* sql<GapRow & { readonly opened_at: number }>`
+    SELECT DISTINCT g.source_id, g.first, g.last, g.opened_at
+    FROM json_each(${JSON.stringify(numbers)}) AS n
+    CROSS JOIN gap AS g ON g.source_id = n.value ->> 0 AND g.first = (
+      SELECT max(first) FROM gap WHERE source_id = n.value ->> 0 AND first <= n.value ->> 1)
+    WHERE g.last >= n.value ->> 1
+    ORDER BY g.source_id, g.first`
+  for (const { source_id, first, last, opened_at } of found) {
+    const ofSource = gaps.get(source_id) ?? []
+    gaps.set(source_id, ofSource)
+    ofSource.push({ first, last, openedAt: opened_at })
+  }
+  const there = yield* sql<{ id: number; sequence: number }>`
+    SELECT n.value ->> 0 AS id, n.value ->> 1 AS sequence
+    FROM json_each(${JSON.stringify(numbers)}) AS n
+    WHERE EXISTS (
+      SELECT 1 FROM event AS e
+      WHERE e.topic_id = n.value ->> 2 AND e.source = n.value ->> 3 AND e.sequence = n.value ->> 1
+        AND e.offset <= ${lastOffset})`
+  for (const { id, sequence } of there) taken.add(`${id}/${sequence}`)
+  return { gaps, taken }
+})
 
 const createSeries = (sql: SqlClient.SqlClient, rows: ReadonlyArray<unknown>) =>
   rows.length === 0
@@ -184,58 +183,60 @@ const deleteGaps = (sql: SqlClient.SqlClient, keys: ReadonlyArray<unknown>) =>
           SELECT value ->> 0, value ->> 1 FROM json_each(${JSON.stringify(keys)}))`
 
 /** Gives up so many of the oldest gaps of a series, if there are any to be given up. */
-const takeOldest = (sql: SqlClient.SqlClient, id: number, count: number) =>
-  Effect.gen(function* () {
-    if (count <= 0) return []
-    const gaps = yield* sql<GapRow>`
-      SELECT source_id, first, last FROM gap WHERE source_id = ${id} ORDER BY opened_at, first LIMIT ${count}`
-    yield* deleteGaps(
-      sql,
-      gaps.map(({ first }) => [id, first])
-    )
-    return gaps
-  })
+const takeOldest = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, id: number, count: number) {
+  if (count <= 0) return []
+  const gaps = yield* sql<GapRow>`
+    SELECT source_id, first, last FROM gap WHERE source_id = ${id} ORDER BY opened_at, first LIMIT ${count}`
+  yield* deleteGaps(
+    sql,
+    gaps.map(({ first }) => [id, first])
+  )
+  return gaps
+})
 
 /** Moves the rows of series, whose gaps are in place already, and the sums over all of them. */
-const moveBooks = (sql: SqlClient.SqlClient, moves: ReadonlyArray<SeriesMove>, created: number) =>
-  Effect.gen(function* () {
-    const rows = moves.map(({ id, highest, gaps, declared, late, reused }) => [
-      id,
-      highest,
-      gaps,
-      declared,
-      late,
-      reused
-    ])
-    yield* sql`
-      UPDATE source SET
-        highest = m.highest,
-        contiguous = coalesce(m.lowest - 1, m.highest),
-        behind = coalesce(m.highest - (SELECT last FROM gap WHERE source_id = m.id AND first = m.lowest), 0),
-        gaps = source.gaps + m.gaps,
-        declared = source.declared + m.declared,
-        late = source.late + m.late,
-        reused = source.reused + m.reused
-      FROM (
-        SELECT s.id, coalesce(v.value ->> 1, s.highest) AS highest,
-          (SELECT min(first) FROM gap WHERE source_id = s.id) AS lowest, v.value ->> 2 AS gaps,
-          v.value ->> 3 AS declared, v.value ->> 4 AS late, v.value ->> 5 AS reused
-        FROM json_each(${JSON.stringify(rows)}) AS v CROSS JOIN source AS s ON s.id = v.value ->> 0
-      ) AS m
-      WHERE source.id = m.id`
-    const gaps = sum(moves, (move) => move.gaps)
-    const declared = sum(moves, (move) => move.declared)
-    const late = sum(moves, (move) => move.late)
-    const reused = sum(moves, (move) => move.reused)
-    if (created === 0 && gaps === 0 && declared === 0 && late === 0 && reused === 0) return
-    yield* sql`
-      UPDATE store SET
-        sources = sources + ${created},
-        gaps_open = gaps_open + ${gaps},
-        declared_missing = min(declared_missing + ${Math.min(declared, sumMax)}, ${sumMax}),
-        late = late + ${late},
-        sequence_reused = sequence_reused + ${reused}`
-  })
+const moveBooks = Effect.fnUntraced(function* (
+  sql: SqlClient.SqlClient,
+  moves: ReadonlyArray<SeriesMove>,
+  created: number
+) {
+  const rows = moves.map(({ id, highest, gaps, declared, late, reused }) => [
+    id,
+    highest,
+    gaps,
+    declared,
+    late,
+    reused
+  ])
+  yield* sql`
+    UPDATE source SET
+      highest = m.highest,
+      contiguous = coalesce(m.lowest - 1, m.highest),
+      behind = coalesce(m.highest - (SELECT last FROM gap WHERE source_id = m.id AND first = m.lowest), 0),
+      gaps = source.gaps + m.gaps,
+      declared = source.declared + m.declared,
+      late = source.late + m.late,
+      reused = source.reused + m.reused
+    FROM (
+      SELECT s.id, coalesce(v.value ->> 1, s.highest) AS highest,
+        (SELECT min(first) FROM gap WHERE source_id = s.id) AS lowest, v.value ->> 2 AS gaps,
+        v.value ->> 3 AS declared, v.value ->> 4 AS late, v.value ->> 5 AS reused
+      FROM json_each(${JSON.stringify(rows)}) AS v CROSS JOIN source AS s ON s.id = v.value ->> 0
+    ) AS m
+    WHERE source.id = m.id`
+  const gaps = sum(moves, (move) => move.gaps)
+  const declared = sum(moves, (move) => move.declared)
+  const late = sum(moves, (move) => move.late)
+  const reused = sum(moves, (move) => move.reused)
+  if (created === 0 && gaps === 0 && declared === 0 && late === 0 && reused === 0) return
+  yield* sql`
+    UPDATE store SET
+      sources = sources + ${created},
+      gaps_open = gaps_open + ${gaps},
+      declared_missing = min(declared_missing + ${Math.min(declared, sumMax)}, ${sumMax}),
+      late = late + ${late},
+      sequence_reused = sequence_reused + ${reused}`
+})
 
 /** How many gaps one transaction gives up. */
 const declaredMax = 1000
@@ -259,55 +260,57 @@ export const isAnyDue = (sql: SqlClient.SqlClient, { now, openedBefore, eventsMa
   )
 
 /** Gives up gaps that are due, so many at a time; the oldest first, then those furthest behind. */
-export const declareDue = (sql: SqlClient.SqlClient, { now, openedBefore, eventsMax }: Due) =>
-  Effect.gen(function* () {
-    yield* sql`UPDATE gap SET opened_at = ${now} WHERE opened_at > ${now}`
-    const aged = yield* sql<GapRow>`
-      SELECT source_id, first, last FROM gap WHERE opened_at <= ${openedBefore}
-      ORDER BY opened_at LIMIT ${declaredMax}`
-    const behind = yield* sql<GapRow>`
-      SELECT g.source_id, g.first, g.last
-      FROM source AS s
-      CROSS JOIN gap AS g
-        ON g.source_id = s.id AND g.first < s.highest - ${eventsMax} AND g.last < s.highest - ${eventsMax}
-      WHERE s.behind > 0 AND s.behind > ${eventsMax} LIMIT ${declaredMax - aged.length}`
-    const due = new Map([...aged, ...behind].map((gap) => [`${gap.source_id}/${gap.first}`, gap]))
-    if (due.size === 0) return []
-    const bySource = new Map<number, Array<GapRow>>()
-    for (const gap of due.values()) {
-      const ofSource = bySource.get(gap.source_id) ?? []
-      bySource.set(gap.source_id, ofSource)
-      ofSource.push(gap)
-    }
-    yield* deleteGaps(
-      sql,
-      [...due.values()].map(({ source_id, first }) => [source_id, first])
-    )
-    yield* moveBooks(
-      sql,
-      [...bySource].map(([id, gaps]) => ({
-        id,
-        highest: null,
-        gaps: -gaps.length,
-        declared: sum(gaps, numbersIn),
-        late: 0,
-        reused: 0
-      })),
-      0
-    )
-    const names = yield* sql<{ id: number; topic: string; source: string }>`
-      SELECT s.id, t.name AS topic, s.name AS source
-      FROM json_each(${JSON.stringify([...bySource.keys()])}) AS k
-      CROSS JOIN source AS s ON s.id = k.value
-      JOIN topic AS t ON t.id = s.topic_id`
-    return names.map(
-      ({ id, topic, source }): Declared => ({
-        topic,
-        source,
-        gaps: bySource.get(id) as ReadonlyArray<GapRow>
-      })
-    )
-  })
+export const declareDue = Effect.fnUntraced(function* (
+  sql: SqlClient.SqlClient,
+  { now, openedBefore, eventsMax }: Due
+) {
+  yield* sql`UPDATE gap SET opened_at = ${now} WHERE opened_at > ${now}`
+  const aged = yield* sql<GapRow>`
+    SELECT source_id, first, last FROM gap WHERE opened_at <= ${openedBefore}
+    ORDER BY opened_at LIMIT ${declaredMax}`
+  const behind = yield* sql<GapRow>`
+    SELECT g.source_id, g.first, g.last
+    FROM source AS s
+    CROSS JOIN gap AS g
+      ON g.source_id = s.id AND g.first < s.highest - ${eventsMax} AND g.last < s.highest - ${eventsMax}
+    WHERE s.behind > 0 AND s.behind > ${eventsMax} LIMIT ${declaredMax - aged.length}`
+  const due = new Map([...aged, ...behind].map((gap) => [`${gap.source_id}/${gap.first}`, gap]))
+  if (due.size === 0) return []
+  const bySource = new Map<number, Array<GapRow>>()
+  for (const gap of due.values()) {
+    const ofSource = bySource.get(gap.source_id) ?? []
+    bySource.set(gap.source_id, ofSource)
+    ofSource.push(gap)
+  }
+  yield* deleteGaps(
+    sql,
+    [...due.values()].map(({ source_id, first }) => [source_id, first])
+  )
+  yield* moveBooks(
+    sql,
+    [...bySource].map(([id, gaps]) => ({
+      id,
+      highest: null,
+      gaps: -gaps.length,
+      declared: sum(gaps, numbersIn),
+      late: 0,
+      reused: 0
+    })),
+    0
+  )
+  const names = yield* sql<{ id: number; topic: string; source: string }>`
+    SELECT s.id, t.name AS topic, s.name AS source
+    FROM json_each(${JSON.stringify([...bySource.keys()])}) AS k
+    CROSS JOIN source AS s ON s.id = k.value
+    JOIN topic AS t ON t.id = s.topic_id`
+  return names.map(
+    ({ id, topic, source }): Declared => ({
+      topic,
+      source,
+      gaps: bySource.get(id) as ReadonlyArray<GapRow>
+    })
+  )
+})
 
 /** A page of series, in the order in which they were opened. */
 export const listSources = (

@@ -17,7 +17,6 @@ import * as ProcessFigures from "../../src/node/ProcessFigures.ts"
 import { oncePerTurn } from "../../src/node/Scheduling.ts"
 import * as SqliteDatabase from "../../src/node/SqliteDatabase.ts"
 import { Database } from "../../src/store/Database.ts"
-import * as SqlEventStore from "../../src/store/SqlEventStore.ts"
 
 /** A hand on the database of a running service. */
 export class DatabaseHand {
@@ -140,7 +139,7 @@ export const listen = async (options: ServerOptions = {}): Promise<RunningServer
   const program = Effect.gen(function* () {
     const { address } = yield* HttpServer.HttpServer
     if (address._tag === "TcpAddress") yield* Deferred.succeed(listening, address)
-    yield* run(SqlEventStore.layer)
+    yield* run
   }).pipe(
     Effect.provide(Layer.mergeAll(HttpListener.layer, wired(database), ProcessFigures.layer)),
     Effect.provide(

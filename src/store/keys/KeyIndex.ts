@@ -143,14 +143,15 @@ export class KeyIndex {
    * run once there are enough, and goes on a little with merging runs and removing those that were merged.
    */
   settle(sql: SqlClient.SqlClient, lastOffset: number): Effect.Effect<void, SqlError> {
+    const { youngKeysMax, pagesPerStep, keysPerPage } = this.limits
+    // Merges go ahead twice as fast as keys come, so that each ends before the next one of its level is due.
+    const keysPerStep = Math.min(pagesPerStep * keysPerPage, youngKeysMax) / 2
+    if (this.young.size < youngKeysMax && this.added < keysPerStep) return Effect.void
     return Effect.gen(this, function* () {
-      const { youngKeysMax, pagesPerStep, keysPerPage } = this.limits
       if (this.young.size >= youngKeysMax) {
         yield* this.writeYoungest(sql, lastOffset)
         yield* this.beginMerges(sql)
       }
-      // Merges go ahead twice as fast as keys come, so that each ends before the next one of its level is due.
-      const keysPerStep = Math.min(pagesPerStep * keysPerPage, youngKeysMax) / 2
       while (this.added >= keysPerStep) {
         this.added -= keysPerStep
         yield* this.step(sql)
@@ -342,33 +343,31 @@ export class KeyIndex {
 
 const nowhere: ReadonlyMap<number, ReadonlyArray<number>> = new Map()
 
-const loadRuns = (sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    const limits = yield* KeyIndexLimits
-    const [store] = yield* sql<{ key_seed: number }>`SELECT key_seed FROM store`
-    const rows = yield* sql<RunRow>`
-      SELECT id, level, keys, pages, last_offset, live FROM key_run ORDER BY last_offset, id`
-    const runs: Array<Run> = []
-    const remains: Array<Remains> = []
-    let nextRun = 1
-    for (const { id, level, keys, pages, last_offset: lastOffset, live } of rows) {
-      nextRun = Math.max(nextRun, id + 1)
-      if (live === 1) runs.push({ id, level, keys, pages, lastOffset, filter: undefined })
-      // A merge that was under way begins anew, when the next run is written; what it has made is removed.
-      else remains.push(yield* remainsOf(sql, id, pages))
-    }
-    return new KeyIndex(store?.key_seed ?? 0, limits, runs, remains, nextRun)
-  })
+const loadRuns = Effect.fnUntraced(function* (sql: SqlClient.SqlClient) {
+  const limits = yield* KeyIndexLimits
+  const [store] = yield* sql<{ key_seed: number }>`SELECT key_seed FROM store`
+  const rows = yield* sql<RunRow>`
+    SELECT id, level, keys, pages, last_offset, live FROM key_run ORDER BY last_offset, id`
+  const runs: Array<Run> = []
+  const remains: Array<Remains> = []
+  let nextRun = 1
+  for (const { id, level, keys, pages, last_offset: lastOffset, live } of rows) {
+    nextRun = Math.max(nextRun, id + 1)
+    if (live === 1) runs.push({ id, level, keys, pages, lastOffset, filter: undefined })
+    // A merge that was under way begins anew, when the next run is written; what it has made is removed.
+    else remains.push(yield* remainsOf(sql, id, pages))
+  }
+  return new KeyIndex(store?.key_seed ?? 0, limits, runs, remains, nextRun)
+})
 
 /** The pages that are left of a run: its first ones may be gone, or its last ones never have been written. */
-const remainsOf = (sql: SqlClient.SqlClient, id: number, pages: number) =>
-  Effect.gen(function* () {
-    const places = sql`SELECT place FROM key_page WHERE place BETWEEN ${placeOf(id, 0)} AND ${placeOf(id, pages - 1)}`
-    const [first] = yield* sql<PlaceRow>`${places} ORDER BY place LIMIT 1`
-    const [last] = yield* sql<PlaceRow>`${places} ORDER BY place DESC LIMIT 1`
-    if (first === undefined || last === undefined) return { id, next: 0, end: 0 }
-    return { id, next: first.place - placeOf(id, 0), end: last.place - placeOf(id, 0) + 1 }
-  })
+const remainsOf = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, id: number, pages: number) {
+  const places = sql`SELECT place FROM key_page WHERE place BETWEEN ${placeOf(id, 0)} AND ${placeOf(id, pages - 1)}`
+  const [first] = yield* sql<PlaceRow>`${places} ORDER BY place LIMIT 1`
+  const [last] = yield* sql<PlaceRow>`${places} ORDER BY place DESC LIMIT 1`
+  if (first === undefined || last === undefined) return { id, next: 0, end: 0 }
+  return { id, next: first.place - placeOf(id, 0), end: last.place - placeOf(id, 0) + 1 }
+})
 
 const eachEntry = (entries: Entries, visit: (hash: number, offset: number) => void): void => {
   for (let at = 0; at < entries.length; at += 2) visit(entries[at] ?? 0, entries[at + 1] ?? 0)
@@ -391,29 +390,28 @@ const writePages = (sql: SqlClient.SqlClient, run: number, first: number, pages:
     pages.map((entries, index) => [placeOf(run, first + index), toBytes(entries)])
   )
 
-const findIn = (
+const findIn = Effect.fnUntraced(function* (
   sql: SqlClient.SqlClient,
   hashes: ReadonlyArray<number>,
   wanted: ReadonlyMap<number, ReadonlyArray<number>>
-) =>
-  Effect.gen(function* () {
-    const found = new Map<number, Array<number>>()
-    const places = [...wanted.keys()]
-    for (let from = 0; from < places.length; from += pagesReadMax) {
-      const some = JSON.stringify(places.slice(from, from + pagesReadMax))
-      const rows = yield* sql<PageRow>`
-        SELECT place, entries FROM key_page WHERE place IN (SELECT value FROM json_each(${some}))`
-      for (const { place, entries } of rows) {
-        const page = fromBytes(entries)
-        for (const index of wanted.get(place) ?? []) {
-          for (let at = 0; at < page.length; at += 2) {
-            if (page[at] !== hashes[index]) continue
-            const offsets = found.get(index)
-            if (offsets === undefined) found.set(index, [page[at + 1] ?? 0])
-            else offsets.push(page[at + 1] ?? 0)
-          }
+) {
+  const found = new Map<number, Array<number>>()
+  const places = [...wanted.keys()]
+  for (let from = 0; from < places.length; from += pagesReadMax) {
+    const some = JSON.stringify(places.slice(from, from + pagesReadMax))
+    const rows = yield* sql<PageRow>`
+      SELECT place, entries FROM key_page WHERE place IN (SELECT value FROM json_each(${some}))`
+    for (const { place, entries } of rows) {
+      const page = fromBytes(entries)
+      for (const index of wanted.get(place) ?? []) {
+        for (let at = 0; at < page.length; at += 2) {
+          if (page[at] !== hashes[index]) continue
+          const offsets = found.get(index)
+          if (offsets === undefined) found.set(index, [page[at + 1] ?? 0])
+          else offsets.push(page[at + 1] ?? 0)
         }
       }
     }
-    return found
-  })
+  }
+  return found
+})
