@@ -1,6 +1,6 @@
 /**
- * Statements over many rows of parameters. There is one text for each number of rows that is a power of two: so a
- * handful of texts, each prepared once, does for any number of rows.
+ * Statements over many rows of parameters. There is a text for each small number of rows, and for a few larger ones: so
+ * a handful of texts, each prepared once, does for any number of rows in few statements.
  */
 import type { SqlClient } from "@effect/sql"
 import type { SqlError } from "@effect/sql/SqlError"
@@ -9,8 +9,19 @@ import { Effect } from "effect"
 /** The parameters of a row. */
 export type Row = ReadonlyArray<string | number | null | Uint8Array>
 
-/** No statement has more rows than this. */
+/** No statement has more rows than this, a power of two. */
 const rowsMax = 128
+
+/** Up to so many rows there is a text for each number of them, above that for powers of two. */
+const rowsExact = 16
+
+/** How many of the rows that are left the next statement takes. */
+const rowsNext = (left: number): number => {
+  if (left <= rowsExact) return left
+  let rows = rowsMax
+  while (rows > left) rows /= 2
+  return rows
+}
 
 /** A statement that is run over rows of so many columns; `text` puts it around their list. */
 export const manyRows = (
@@ -28,13 +39,13 @@ export const manyRows = (
   }
   return Effect.fnUntraced(function* (sql, rows) {
     let from = 0
-    for (let count = rowsMax; from < rows.length; ) {
-      if (rows.length - from < count) {
-        count /= 2
-        continue
+    while (from < rows.length) {
+      const count = rowsNext(rows.length - from)
+      const values: Array<Row[number]> = []
+      for (const end = from + count; from < end; from++) {
+        for (const value of rows[from] as Row) values.push(value)
       }
-      yield* sql.unsafe(textFor(count), rows.slice(from, from + count).flat())
-      from += count
+      yield* sql.unsafe(textFor(count), values)
     }
   })
 }

@@ -181,7 +181,7 @@ export class KeyIndex {
       yield* writeRun(sql, run, 1)
       yield* writeFilter(sql, run)
       yield* writePages(sql, run.id, 0, dealer.deal())
-      this.young = new Table()
+      this.young = new Table(this.young)
       this.runs = [...this.runs, run]
       this.boundFilters()
     })

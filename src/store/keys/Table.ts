@@ -8,10 +8,17 @@ const empty = -1
 
 /** The youngest keys. */
 export class Table {
-  private hashes = new Float64Array(smallest).fill(empty)
-  private offsets = new Float64Array(smallest)
+  private hashes: Float64Array
+  private offsets: Float64Array
   /** How many entries there are. */
   size = 0
+
+  /** An empty one with places for as many entries as another one has, which it follows. */
+  constructor(before?: Table) {
+    const places = before?.hashes.length ?? smallest
+    this.hashes = new Float64Array(places).fill(empty)
+    this.offsets = new Float64Array(places)
+  }
 
   add(hash: number, offset: number): void {
     if (this.size * 2 >= this.hashes.length) this.grow()
