@@ -436,6 +436,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         "events + offer.length > queueEventsMax",
         "events + offer.length > 100 * queueEventsMax"
       ),
+      change(intake, "events + refused > queueEventsMax", "events + refused > 100 * queueEventsMax"),
       change(intake, ">(queueEventsMax + 1)", ">(100 * queueEventsMax)")
     ]
   },
