@@ -31,8 +31,8 @@ const feed = "src/pipeline/Feed.ts"
 const change = (file: string, find: string, replace: string): Mutant => ({ file, find, replace })
 
 const commitStatement = `yield* connection.execute("COMMIT", [], undefined)`
-const checkpointAtOpen = `    yield* sql\`PRAGMA temp_store = MEMORY\`
-    yield* checkpoint(sql)
+const checkpointAtOpen = `  yield* sql\`PRAGMA temp_store = MEMORY\`
+  yield* checkpoint(sql)
 `
 const readAlone = "Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)"
 const appendToStore = "Effect.exit(store.append(events))"
@@ -42,7 +42,7 @@ const known = "firsts.get(place) ?? firstInBatch(index, placed, each, lastOffset
 const isItsKey = "if (row?.topic_id === topicId && row.event_id === event.eventId) firsts.set(place, row)"
 const isItsKeyInBatch =
   "if (earlier?.topicId !== topicId || earlier.event.eventId !== event.eventId) continue"
-const settleKeys = "    yield* index.settle(sql, memory.lastOffset)\n"
+const settleKeys = "  yield* index.settle(sql, memory.lastOffset)\n"
 
 /** All of them. */
 export const plantedBugs: ReadonlyArray<PlantedBug> = [
@@ -51,7 +51,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     mistake: "no pragma after the driver's default, and the check does not look",
     guarantee: "G1",
     changes: [
-      change(connection, "    yield* sql`PRAGMA synchronous = FULL`\n", ""),
+      change(connection, "  yield* sql`PRAGMA synchronous = FULL`\n", ""),
       change(connection, "if (synchronous !== 2)", "if (synchronous > 2)")
     ]
   },
@@ -79,7 +79,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     guarantee: "G5",
     changes: [
       change(connection, checkpointAtOpen, ""),
-      change(connection, "        yield* sql`UPDATE store SET opened = opened + 1`\n", ""),
+      change(connection, "      yield* sql`UPDATE store SET opened = opened + 1`\n", ""),
       change(connection, "        yield* writeLogAgain\n", ""),
       change(consumer, "    yield* beating\n", "")
     ]
@@ -196,10 +196,10 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       change(store, known, "firstInBatch(index, placed, each, lastOffset, processedAt)"),
       change(
         store,
-        "    yield* insertEvents(sql, fresh, processedAt)\n",
-        `    const replaced = JSON.stringify([...firsts.values()].map(({ offset }) => offset))
-    yield* sql\`DELETE FROM event WHERE offset IN (SELECT value FROM json_each(\${replaced}))\`
-    yield* insertEvents(sql, fresh, processedAt)\n`
+        "  yield* insertEvents(\n",
+        `  const replaced = JSON.stringify([...firsts.values()].map(({ offset }) => offset))
+  yield* sql\`DELETE FROM event WHERE offset IN (SELECT value FROM json_each(\${replaced}))\`
+  yield* insertEvents(\n`
       )
     ],
     showsInCalm: true
@@ -281,11 +281,12 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         intake,
-        `if (events + offer.length > queueEventsMax) return Either.left(new Overloaded({ bound: "events" }))`,
         `if (events + offer.length > queueEventsMax) {
-          settled({ _tag: "Success", value: offer.map(() => ({ outcome: "duplicate", offset: 1 })) } as never)
-          return Either.void
-        }`
+        refused = offer.length
+        return Either.left(new Overloaded({ bound: "events" }))`,
+        `if (events + offer.length > queueEventsMax) {
+        settled({ _tag: "Success", value: offer.map(() => ({ outcome: "duplicate", offset: 1 })) } as never)
+        return Either.void`
       )
     ]
   },
@@ -301,9 +302,9 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
       ),
       change(
         consumer,
-        `        yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))`,
-        `        for (const { events, settled } of rest)
-          settled(Exit.succeed(events.map(() => ({ outcome: "duplicate" as const, offset: Number(cause === null) + 1 }))))`
+        `      yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))`,
+        `      for (const { events, settled } of rest)
+        settled(Exit.succeed(events.map(() => ({ outcome: "duplicate" as const, offset: Number(cause === null) + 1 }))))`
       )
     ]
   },
@@ -321,8 +322,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         store,
-        "\n      : { events, scannedTo: full.offset, end: false }",
-        "\n      : { events, scannedTo: last, end: false }"
+        "\n    : { events, scannedTo: full.offset, end: false }",
+        "\n    : { events, scannedTo: last, end: false }"
       )
     ],
     showsInCalm: true
@@ -435,6 +436,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         "events + offer.length > queueEventsMax",
         "events + offer.length > 100 * queueEventsMax"
       ),
+      change(intake, "events + refused > queueEventsMax", "events + refused > 100 * queueEventsMax"),
       change(intake, ">(queueEventsMax + 1)", ">(100 * queueEventsMax)")
     ]
   },
@@ -523,9 +525,9 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         store,
-        `    const declared = yield* moveSeries(sql, sequenced, lastOffset, steadyNow, gapsMax)
-${settleKeys}    return { outcomes, declared, duplicateAges }`,
-        `${settleKeys}    return { outcomes, duplicateAges, sequenced, before: lastOffset, gapsMax }`
+        `  const declared = yield* moveSeries(sql, sequenced, lastOffset, steadyNow, gapsMax)
+${settleKeys}  return { outcomes, declared, duplicateAges }`,
+        `${settleKeys}  return { outcomes, duplicateAges, sequenced, before: lastOffset, gapsMax }`
       ),
       change(
         store,
@@ -539,7 +541,7 @@ ${settleKeys}    return { outcomes, declared, duplicateAges }`,
     name: "sequences: a commit's own events taken for earlier ones",
     mistake: "who had the number before is asked after the events are in the table",
     guarantee: "G4",
-    changes: [change(sequenceBooks, "\n          AND e.offset <= ${lastOffset})`", ")`")],
+    changes: [change(sequenceBooks, "\n        AND e.offset <= ${lastOffset})`", ")`")],
     showsInCalm: true
   },
   {
