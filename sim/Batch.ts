@@ -15,6 +15,8 @@ export interface Tally {
   readonly virtualMillis: number
   /** The time of the processor that the runs took, that of the garbage collector included. */
   readonly cpuMillis: number
+  /** The time on the clock that they took, one after the other. */
+  readonly wallMillis: number
   /** How often each fault and each branch happened. */
   readonly counts: Readonly<Record<string, number>>
   readonly failures: ReadonlyArray<Failure>
@@ -37,6 +39,7 @@ export const emptyTally: Tally = {
   steps: 0,
   virtualMillis: 0,
   cpuMillis: 0,
+  wallMillis: 0,
   counts: {},
   failures: [],
   digests: {}
@@ -52,6 +55,7 @@ export const tallyOf = (seed: number, result: RunResult): Tally => {
     steps: result.steps,
     virtualMillis: result.virtualMillis,
     cpuMillis: 0,
+    wallMillis: 0,
     counts: Object.fromEntries(result.counters.counts),
     failures:
       violation === undefined ? [] : [{ seed, guarantee: violation.guarantee, detail: violation.detail }],
@@ -70,6 +74,7 @@ export const add = (left: Tally, right: Tally): Tally => {
     steps: left.steps + right.steps,
     virtualMillis: left.virtualMillis + right.virtualMillis,
     cpuMillis: left.cpuMillis + right.cpuMillis,
+    wallMillis: left.wallMillis + right.wallMillis,
     counts,
     failures: [...left.failures, ...right.failures],
     digests: { ...left.digests, ...right.digests }
@@ -91,5 +96,5 @@ export const runSeeds = (
     if (options.untilFailure === true && tally.failures.length > 0) break
   }
   const { system, user } = process.cpuUsage(cpuBefore)
-  return { ...tally, cpuMillis: (system + user) / 1000 }
+  return { ...tally, cpuMillis: (system + user) / 1000, wallMillis: performance.now() - startedAt }
 }

@@ -184,12 +184,14 @@ const makeProgress = (startedAt: number) => {
 
 const table = (tally: Tally, seconds: number, jobs: number): ReadonlyArray<string> => {
   const counts = Object.entries(tally.counts).sort(([left], [right]) => (left < right ? -1 : 1))
+  const aRun = (count: number) => (count / Math.max(1, tally.runs)).toFixed(1)
   const rows: ReadonlyArray<readonly [string, string]> = [
     ["runs", String(tally.runs)],
     ["runs per second", `${(tally.runs / seconds).toFixed(1)} with ${jobs} workers`],
-    ["runs per second of CPU", (tally.runs / (tally.cpuMillis / 1000)).toFixed(1)],
-    ["operations", `${tally.operations}, ${(tally.operations / Math.max(1, tally.runs)).toFixed(0)} a run`],
-    ["restarts", String(tally.restarts)],
+    ["runs per second and core, by CPU time", (tally.runs / (tally.cpuMillis / 1000)).toFixed(1)],
+    ["runs per second and core, by wall time", (tally.runs / (tally.wallMillis / 1000)).toFixed(1)],
+    ["operations", `${tally.operations}, ${aRun(tally.operations)} a run`],
+    ["restarts", `${tally.restarts}, ${aRun(tally.restarts)} a run`],
     ["all was done within", `${calmMillisMax / 1000} s of virtual time after the last fault (G7)`],
     ["virtual time survived", `${(tally.virtualMillis / 3_600_000).toFixed(1)} h`],
     ...counts.map(([name, times]) => [name, String(times)] as const)
