@@ -6,5 +6,5 @@
  */
 import { setFlagsFromString } from "node:v8"
 
-/** To be called before anything is made that counts.  */
+/** To be called before anything is made that counts. */
 export const keepYoung = (): void => setFlagsFromString("--no-allocation-site-pretenuring")
