@@ -102,10 +102,15 @@ const make = Effect.gen(function* () {
     return intake.isClosed() ? { ...answer, headers: { ...answer.headers, connection: "close" } } : answer
   }
 
-  const refused = ({ problem }: CallError): PlainAnswer => {
-    if (problem.status === 503) fork(refusals.note(problem))
-    return leaving(problemAnswer(problem, path))
+  const refused = ({ problem }: CallError, answer = problemAnswer(problem, path)): PlainAnswer => {
+    const line = problem.status === 503 ? refusals.note(problem) : undefined
+    if (line !== undefined) fork(line)
+    return leaving(answer)
   }
+
+  // Said most often when there is the least time for it.
+  const full = new Overloaded({ bound: "events" })
+  const fullAnswer = problemAnswer(full.problem, path)
 
   const failed = (error: unknown): PlainAnswer => {
     const about = Effect.annotateLogs({ method: "POST", path })
@@ -124,7 +129,7 @@ const make = Effect.gen(function* () {
     if (body === undefined) return undefined
     if (intake.isClosed()) return refused(new Draining())
     attempts.note(textOf(head.headers[attemptHeader]))
-    if (intake.isFull()) return refused(new Overloaded({ bound: "events" }))
+    if (intake.isFull()) return refused(full, fullAnswer)
     const held = intake.hold(body.bytes)
     if (Either.isLeft(held)) return refused(held.left)
     const hold = held.right
@@ -136,7 +141,7 @@ const make = Effect.gen(function* () {
     }
     const take = (bytes: Uint8Array, answer: (answer: PlainAnswer) => void) => {
       const receivedAt = clock.unsafeCurrentTimeNanos()
-      if (intake.isFull()) return answer(refused(new Overloaded({ bound: "events" })))
+      if (intake.isFull()) return answer(refused(full, fullAnswer))
       const events = decodeBody(bytes, body.type, settings)
       if (Either.isLeft(events)) return answer(refused(events.left))
       const own = waiting.join({

@@ -73,7 +73,7 @@ export const answered = <A, R>(
   Effect.catchAll(effect, ({ problem }) =>
     problem.status === 503
       ? Effect.zipRight(
-          Effect.flatMap(Refusals, (refusals) => refusals.note(problem)),
+          Effect.flatMap(Refusals, (refusals) => refusals.note(problem) ?? Effect.void),
           problemResponse(problem)
         )
       : problemResponse(problem)

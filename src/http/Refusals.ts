@@ -2,7 +2,7 @@
  * What is logged of refusals for trouble (not for bad input): the first of each kind at once, and then no more than a
  * line in ten seconds that says how many there have been, so that trouble does not drown its own cause.
  */
-import { Clock, Context, Effect, Layer } from "effect"
+import { Context, Effect, Layer } from "effect"
 import type { Problem } from "../domain/Errors.ts"
 
 const quietNanos = 10_000_000_000n
@@ -12,22 +12,27 @@ interface Kind {
   since: number
 }
 
-/** Takes note of refusals, and logs them when a line is due. */
+/** Takes note of refusals, and says when a line is due. */
 export class Refusals extends Context.Tag("sekali/Refusals")<
   Refusals,
-  { readonly note: (problem: Problem) => Effect.Effect<void> }
+  {
+    /** Counts a refusal, and gives back the line to log, where one is due: refusing must cost next to nothing. */
+    readonly note: (problem: Problem) => Effect.Effect<void> | undefined
+  }
 >() {}
 
 /** Counts refusals by the type of their problem. */
-export const layer: Layer.Layer<Refusals> = Layer.sync(Refusals, () => {
-  const kinds = new Map<string, Kind>()
-  return {
-    note: ({ type, title, status }) =>
-      Effect.flatMap(Clock.currentTimeNanos, (now) => {
+export const layer: Layer.Layer<Refusals> = Layer.effect(
+  Refusals,
+  Effect.map(Effect.clock, (clock) => {
+    const kinds = new Map<string, Kind>()
+    return {
+      note: ({ type, title, status }) => {
+        const now = clock.unsafeCurrentTimeNanos()
         const kind = kinds.get(type)
         if (kind !== undefined && now - kind.loggedAt < quietNanos) {
           kind.since++
-          return Effect.void
+          return undefined
         }
         kinds.set(type, { loggedAt: now, since: 0 })
         const unlogged = kind?.since ?? 0
@@ -38,6 +43,7 @@ export const layer: Layer.Layer<Refusals> = Layer.sync(Refusals, () => {
             ...(unlogged > 0 ? { refused_since_last_line: unlogged } : {})
           })
         )
-      })
-  }
-})
+      }
+    }
+  })
+)

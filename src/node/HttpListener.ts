@@ -71,7 +71,10 @@ const send = (response: ServerResponse, { status, headers, body }: PlainAnswer, 
   if (response.destroyed) return
   const { connection, ...others } = headers
   // An answer that closes the connection must be the last: those to the requests behind it would not be sent.
-  const isLast = () => unanswered.get(response.req.socket)?.last?.value.response === response
+  const isLast = () => {
+    const last = unanswered.get(response.req.socket)?.last
+    return last === undefined || last.value.response === response
+  }
   const closing = connection === undefined || !isLast() ? {} : { connection }
   response.writeHead(status, { ...others, ...closing, "content-length": Buffer.byteLength(body) })
   response.end(body)
@@ -86,12 +89,12 @@ const carry = (
 ) => {
   const chunks: Array<Buffer> = []
   request.on("data", (chunk: Buffer) => chunks.push(chunk))
-  request.once("end", () => {
+  request.on("end", () => {
     const [first] = chunks
     const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
     call.arrived(body, (answer) => send(response, answer, unanswered))
   })
-  response.once("close", () => {
+  response.on("close", () => {
     if (!response.writableEnded) call.left()
   })
 }
@@ -101,25 +104,6 @@ const withoutHost = (target: string): string => {
   if (target.startsWith("/")) return target
   const path = target.replace(/^https?:\/\/[^/?]*/i, "")
   return path === target || path.startsWith("/") ? path : `/${path}`
-}
-
-const dispatch = (
-  answering: Answering,
-  request: IncomingMessage,
-  response: ServerResponse,
-  unanswered: Unanswered
-) => {
-  const { method = "", headers } = request
-  const target = withoutHost(request.url ?? "")
-  request.url = target
-  const call = answering.short?.({ method, target, headers })
-  if (call === undefined)
-    (answering.long ?? ((_, response) => answerOutsideOfService(response)))(request, response)
-  else if ("status" in call) {
-    // What was refused before its body has come is read all the same, so that the refusal can be read, too.
-    request.resume()
-    send(response, call, unanswered)
-  } else carry(call, request, response, unanswered)
 }
 
 // Of the requests on a connection only the one that is being answered is told by Node when the connection closes. Those
@@ -133,20 +117,56 @@ const closeWithConnection = (server: Server): Unanswered => {
       for (const { response, close } of pending.all()) if (response.socket === null) close()
     })
   })
-  server.on("request", ({ socket }: IncomingMessage, response: ServerResponse) => {
-    const pending = unanswered.get(socket)
-    if (pending === undefined) return
-    // Up to here nobody but Node listens; at an answer's end it takes from it the connection, which this one never had.
-    const nodes = response.listeners("finish") as Array<() => void>
-    const close = () => {
-      for (const listener of nodes) response.off("finish", listener)
-      response.destroy()
-      response.emit("close")
-    }
-    const place = pending.join({ response, close })
-    response.once("close", () => pending.leave(place))
-  })
   return unanswered
+}
+
+const awaitAnswer = (pending: Line<Pending>, response: ServerResponse) => {
+  // Up to here nobody but Node listens; at an answer's end it takes from it the connection, which this one never had.
+  const nodes = response.listeners("finish") as Array<() => void>
+  const close = () => {
+    for (const listener of nodes) response.off("finish", listener)
+    response.destroy()
+    response.emit("close")
+  }
+  const place = pending.join({ response, close })
+  response.on("close", () => pending.leave(place))
+}
+
+const dispatch = (
+  answering: Answering,
+  request: IncomingMessage,
+  response: ServerResponse,
+  unanswered: Unanswered,
+  stalledMilliseconds: number
+) => {
+  const { method = "", headers, socket } = request
+  const target = withoutHost(request.url ?? "")
+  request.url = target
+  const call = answering.short?.({ method, target, headers })
+  const pending = unanswered.get(socket)
+  const isRefused = call !== undefined && "status" in call
+  // What was refused before its body has come is read all the same, so that the refusal can be read, too.
+  if (isRefused) request.resume()
+  // Where its turn is now, nothing that is about waiting concerns it. Under overload most requests take this way.
+  if (isRefused && pending?.first === undefined) return send(response, call, unanswered)
+
+  if (pending !== undefined) awaitAnswer(pending, response)
+  // While an answer is being made nothing moves; how long that may take is for the service to say.
+  response.on("timeout", (socket: Socket) => {
+    if (response.headersSent || !request.complete) socket.destroy()
+    else socket.setTimeout(stalledMilliseconds)
+  })
+  if (isRefused) return send(response, call, unanswered)
+  if (call !== undefined) return carry(call, request, response, unanswered)
+  // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An
+  // answer that ends after that must not be over twice, for Node takes that for a mistake of its own.
+  response.on("close", () => {
+    if (response.writableFinished) return
+    response.emit("finish")
+    response.removeAllListeners("finish")
+  })
+  if (answering.long === undefined) answerOutsideOfService(response)
+  else answering.long(request, response)
 }
 
 const makeServer = (answering: Answering) =>
@@ -172,21 +192,9 @@ const makeServer = (answering: Answering) =>
         pending.some(({ response }) => response.req.complete)
       )
     })
-    server.on("request", (request: IncomingMessage, response: ServerResponse) => {
-      // While an answer is being made nothing moves; how long that may take is for the service to say.
-      response.on("timeout", (socket: Socket) => {
-        if (response.headersSent || !request.complete) socket.destroy()
-        else socket.setTimeout(stalledMilliseconds)
-      })
-      // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An
-      // answer that ends after that must not be over twice, for Node takes that for a mistake of its own.
-      response.once("close", () => {
-        if (response.writableFinished) return
-        response.emit("finish")
-        response.removeAllListeners("finish")
-      })
-      dispatch(answering, request, response, unanswered)
-    })
+    server.on("request", (request: IncomingMessage, response: ServerResponse) =>
+      dispatch(answering, request, response, unanswered, stalledMilliseconds)
+    )
     // A client that asks before it sends its body is not told to go on where the body is going to be refused.
     server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
       if (!(Number(request.headers["content-length"]) > requestBytesMax)) response.writeContinue()
