@@ -30,7 +30,7 @@ const feed = "src/pipeline/Feed.ts"
 
 const change = (file: string, find: string, replace: string): Mutant => ({ file, find, replace })
 
-const commitStatement = `yield* connection.execute("COMMIT", [], undefined)`
+const commitStatement = "yield* sql`COMMIT`"
 const checkpointAtOpen = `  yield* sql\`PRAGMA temp_store = MEMORY\`
   yield* checkpoint(sql)
 `
@@ -234,9 +234,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     name: "a failed COMMIT answered as success",
     mistake: "the error of COMMIT is thrown away",
     guarantee: "G1",
-    changes: [
-      change(connection, commitStatement, `yield* Effect.ignore(connection.execute("COMMIT", [], undefined))`)
-    ]
+    changes: [change(connection, commitStatement, "yield* Effect.ignore(sql`COMMIT`)")]
   },
   {
     name: "a failed COMMIT kills the consumer",
@@ -472,8 +470,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         mirror,
-        "        const toSend = page.events.filter(",
-        "        position = page.next\n        yield* settle\n        const toSend = page.events.filter("
+        "      const toSend = page.events.filter(",
+        "      position = page.next\n      yield* settle\n      const toSend = page.events.filter("
       )
     ]
   },

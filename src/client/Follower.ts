@@ -241,40 +241,37 @@ const makeReceiver = (
       () => troubled("timeout", undefined, `no answer after ${requestSecondsMax} s`)
     )
 
-    const wait = (trouble: Trouble) =>
-      Effect.gen(function* () {
-        yield* disconnect
-        attempts++
-        const waitMillis = Math.ceil(trouble.retryAfterMillis + (yield* jitter(options, attempts)))
-        yield* onRetry({ attempts, waitMillis, trouble, cursor })
-        yield* Effect.sleep(waitMillis)
-      })
+    const wait = Effect.fnUntraced(function* (trouble: Trouble) {
+      yield* disconnect
+      attempts++
+      const waitMillis = Math.ceil(trouble.retryAfterMillis + (yield* jitter(options, attempts)))
+      yield* onRetry({ attempts, waitMillis, trouble, cursor })
+      yield* Effect.sleep(waitMillis)
+    })
 
     /** What the next bytes of the stream say. */
-    const read = (connection: Connection) =>
-      Effect.gen(function* () {
-        const { pull, parse } = connection
-        const silent = Exit.fail(Option.some({ message: `nothing came for ${silentSecondsMax} s` }))
-        const pulled = yield* within(Effect.exit(pull), Duration.seconds(silentSecondsMax), () => silent)
-        if (Exit.isFailure(pulled)) {
-          const error = pulled.cause._tag === "Fail" ? Option.getOrUndefined(pulled.cause.error) : undefined
-          const trouble =
-            error === undefined ? troubled("network", 200, "the stream ended") : troubleOf(error)
-          return { received: [], trouble }
-        }
-        const received: Array<FollowedEvent> = []
-        const blocks = Chunk.toReadonlyArray(pulled.value).map(parse)
-        for (const block of blocks.flatMap((parsed) => parsed ?? [endless])) {
-          const said = readBlock(block, cursor)
-          if (said._tag === "Trouble") return { received, trouble: said }
-          if (connection.works) attempts = 0
-          connection.works = true
-          if (said._tag === "Event") received.push(said.event)
-          const at = said._tag === "Event" ? said.event.offset : said.at
-          if (at !== undefined) cursor = Math.max(cursor ?? 0, at)
-        }
-        return { received, trouble: undefined }
-      })
+    const read = Effect.fnUntraced(function* (connection: Connection) {
+      const { pull, parse } = connection
+      const silent = Exit.fail(Option.some({ message: `nothing came for ${silentSecondsMax} s` }))
+      const pulled = yield* within(Effect.exit(pull), Duration.seconds(silentSecondsMax), () => silent)
+      if (Exit.isFailure(pulled)) {
+        const error = pulled.cause._tag === "Fail" ? Option.getOrUndefined(pulled.cause.error) : undefined
+        const trouble = error === undefined ? troubled("network", 200, "the stream ended") : troubleOf(error)
+        return { received: [], trouble }
+      }
+      const received: Array<FollowedEvent> = []
+      const blocks = Chunk.toReadonlyArray(pulled.value).map(parse)
+      for (const block of blocks.flatMap((parsed) => parsed ?? [endless])) {
+        const said = readBlock(block, cursor)
+        if (said._tag === "Trouble") return { received, trouble: said }
+        if (connection.works) attempts = 0
+        connection.works = true
+        if (said._tag === "Event") received.push(said.event)
+        const at = said._tag === "Event" ? said.event.offset : said.at
+        if (at !== undefined) cursor = Math.max(cursor ?? 0, at)
+      }
+      return { received, trouble: undefined }
+    })
 
     return Effect.gen(function* () {
       while (true) {

@@ -136,29 +136,27 @@ export const make = (
     const limit = Duration.seconds(resolved.closeSecondsMax)
     yield* Effect.addFinalizer(() => within(close, limit, () => undefined))
 
-    const fill = (event: EventToPublish) =>
-      Effect.gen(function* () {
-        const { source = resolved.source, timestamp, event_id } = event
-        return {
-          ...event,
-          source,
-          timestamp: timestamp === undefined ? isoTime(yield* Clock.currentTimeMillis) : timestamp,
-          // Without a source the event is refused, whatever its id.
-          event_id: event_id === undefined ? yield* ids.next(String(source)) : event_id
-        }
-      })
+    const fill = Effect.fnUntraced(function* (event: EventToPublish) {
+      const { source = resolved.source, timestamp, event_id } = event
+      return {
+        ...event,
+        source,
+        timestamp: timestamp === undefined ? isoTime(yield* Clock.currentTimeMillis) : timestamp,
+        // Without a source the event is refused, whatever its id.
+        event_id: event_id === undefined ? yield* ids.next(String(source)) : event_id
+      }
+    })
 
-    const submit = (event: EventToPublish) =>
-      Effect.gen(function* () {
-        const encoded = yield* encode(yield* fill(event))
-        const isNumbered = resolved.sequences && event.sequence === undefined
-        const series = isNumbered ? yield* numbering.seriesOf(encoded.topic, encoded.source) : undefined
-        if (Buffer.bytesNeeded(encoded, series) > resolved.bufferBytesMax) {
-          return yield* tooLarge(resolved.bufferBytesMax)
-        }
-        const item = yield* buffer.submit(encoded, series)
-        return outcomeOf(encoded, item)
-      })
+    const submit = Effect.fnUntraced(function* (event: EventToPublish) {
+      const encoded = yield* encode(yield* fill(event))
+      const isNumbered = resolved.sequences && event.sequence === undefined
+      const series = isNumbered ? yield* numbering.seriesOf(encoded.topic, encoded.source) : undefined
+      if (Buffer.bytesNeeded(encoded, series) > resolved.bufferBytesMax) {
+        return yield* tooLarge(resolved.bufferBytesMax)
+      }
+      const item = yield* buffer.submit(encoded, series)
+      return outcomeOf(encoded, item)
+    })
 
     return {
       publish: (event) => Effect.flatten(submit(event)),

@@ -7,7 +7,6 @@ import { Cause, Clock, Effect, Layer } from "effect"
 import { Draining } from "../domain/Errors.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
-import * as Attempts from "./Attempts.ts"
 import * as Backup from "./Backup.ts"
 import * as DirectPublish from "./DirectPublish.ts"
 import * as Health from "./Health.ts"
@@ -16,8 +15,7 @@ import { pages } from "./Pages.ts"
 import { answered, bug, problemResponse } from "./Problems.ts"
 import * as Publish from "./Publish.ts"
 import * as Reading from "./Reading.ts"
-import * as ReadingRoom from "./ReadingRoom.ts"
-import * as Refusals from "./Refusals.ts"
+import type { Refusals } from "./Refusals.ts"
 import { pathOf, type Route, route } from "./Routes.ts"
 
 // Interruption passes: the caller has gone, or the process is about to.
@@ -40,7 +38,7 @@ const noRoute = "(none)"
 /** What surrounds every call. */
 const around = <R>(
   find: (request: HttpServerRequest.HttpServerRequest) => Route<R>
-): HttpApp.Default<never, R | Intake | Refusals.Refusals | Metrics> =>
+): HttpApp.Default<never, R | Intake | Refusals | Metrics> =>
   Effect.gen(function* () {
     const intake = yield* Intake
     const metrics = yield* Metrics
@@ -68,6 +66,4 @@ const serve = Effect.gen(function* () {
 })
 
 /** The whole of HTTP, on whatever server is provided. */
-export const layer = Layer.scopedDiscard(serve).pipe(
-  Layer.provide([Attempts.layer, Refusals.layer, ReadingRoom.layer])
-)
+export const layer = Layer.scopedDiscard(serve)

@@ -100,40 +100,38 @@ export const subscription = Effect.fnUntraced(function* (
     )
 
   /** What is to be sent after the cursor, if anything is, and the cursor behind it; nothing at the end of the stream. */
-  const step = (cursor: number) =>
-    Effect.gen(function* () {
-      lease(0)
-      deliveredTo = cursor
-      isWaiting = true
-      const found = yield* next(cursor)
-      isWaiting = false
-      switch (found._tag) {
-        case "Closed":
-          return undefined
-        case "Idle":
-          return { bytes: heartbeat(found.to), to: found.to }
-        case "Events":
-          return { bytes: joined(found.events.map(sharedFrameOf)), to: found.to }
-        case "Behind": {
-          yield* Effect.yieldNow()
-          const { events, scannedTo: to } = yield* read(cursor)
-          if (events.length > 0) return { bytes: joined(events.map(frameOf)), to }
-          const silent = (yield* Clock.currentTimeNanos) - sentAt
-          return { bytes: silent < heartbeatNanos ? undefined : heartbeat(to), to }
-        }
+  const step = Effect.fnUntraced(function* (cursor: number) {
+    lease(0)
+    deliveredTo = cursor
+    isWaiting = true
+    const found = yield* next(cursor)
+    isWaiting = false
+    switch (found._tag) {
+      case "Closed":
+        return undefined
+      case "Idle":
+        return { bytes: heartbeat(found.to), to: found.to }
+      case "Events":
+        return { bytes: joined(found.events.map(sharedFrameOf)), to: found.to }
+      case "Behind": {
+        yield* Effect.yieldNow()
+        const { events, scannedTo: to } = yield* read(cursor)
+        if (events.length > 0) return { bytes: joined(events.map(frameOf)), to }
+        const silent = (yield* Clock.currentTimeNanos) - sentAt
+        return { bytes: silent < heartbeatNanos ? undefined : heartbeat(to), to }
       }
-    })
+    }
+  })
 
-  const chunkAfter = (cursor: number) =>
-    Effect.gen(function* () {
-      const found = yield* step(cursor)
-      if (found === undefined) return Option.none()
-      const { bytes, to } = found
-      if (bytes === undefined) return Option.some([Chunk.empty<Uint8Array>(), to] as const)
-      while (!lease(bytes.length)) yield* Effect.sleep(roomPause)
-      sentAt = yield* Clock.currentTimeNanos
-      return Option.some([Chunk.of(bytes), to] as const)
-    })
+  const chunkAfter = Effect.fnUntraced(function* (cursor: number) {
+    const found = yield* step(cursor)
+    if (found === undefined) return Option.none()
+    const { bytes, to } = found
+    if (bytes === undefined) return Option.some([Chunk.empty<Uint8Array>(), to] as const)
+    while (!lease(bytes.length)) yield* Effect.sleep(roomPause)
+    sentAt = yield* Clock.currentTimeNanos
+    return Option.some([Chunk.of(bytes), to] as const)
+  })
 
   const frames = Stream.make(encoder.encode(`retry: ${retryMillis}\nid: ${start}\n\n`)).pipe(
     Stream.concat(Stream.unfoldChunkEffect(start, chunkAfter)),

@@ -116,43 +116,41 @@ const resolve = (options: MirrorOptions) =>
   })
 
 /** Copies between one pair of stores after the other, as they come to stand at the two addresses. */
-const copyAll = (copying: Copying) =>
-  Effect.gen(function* () {
-    const again = (why: string, about: Readonly<Record<string, string>>) =>
-      Effect.logWarning(why).pipe(
-        Effect.annotateLogs(about),
-        Effect.zipRight(Effect.sleep(againMillis)),
-        Effect.as(false)
-      )
-    const { keeper } = copying
-    let isDone = false
-    while (!isDone) {
-      isDone = yield* session(copying).pipe(
-        Effect.as(true),
-        Effect.catchTags({
-          StoreChanged: ({ role, was, is }) =>
-            again("another store is there than before", { side: role, was, is }),
-          CursorRefused: ({ detail }) => {
-            const kept = keeper.kept()
-            const forget = kept === undefined ? Effect.void : keeper.keep({ ...kept, after: 0 })
-            return Effect.zipRight(
-              forget,
-              again("the cursor is not known there; reading again from the start", { detail })
-            )
-          }
-        })
-      )
-    }
-  })
+const copyAll = Effect.fnUntraced(function* (copying: Copying) {
+  const again = (why: string, about: Readonly<Record<string, string>>) =>
+    Effect.logWarning(why).pipe(
+      Effect.annotateLogs(about),
+      Effect.zipRight(Effect.sleep(againMillis)),
+      Effect.as(false)
+    )
+  const { keeper } = copying
+  let isDone = false
+  while (!isDone) {
+    isDone = yield* session(copying).pipe(
+      Effect.as(true),
+      Effect.catchTags({
+        StoreChanged: ({ role, was, is }) =>
+          again("another store is there than before", { side: role, was, is }),
+        CursorRefused: ({ detail }) => {
+          const kept = keeper.kept()
+          const forget = kept === undefined ? Effect.void : keeper.keep({ ...kept, after: 0 })
+          return Effect.zipRight(
+            forget,
+            again("the cursor is not known there; reading again from the start", { detail })
+          )
+        }
+      })
+    )
+  }
+})
 
 /** Tells every so often what was done, if anything was. */
-const tellAsItGoes = (counts: Readonly<MirrorCounts>, tell: Effect.Effect<void>) =>
-  Effect.gen(function* () {
-    for (let told = 0; ; told = counts.read) {
-      yield* Effect.sleep(`${tellSeconds} seconds`)
-      if (counts.read > told) yield* tell
-    }
-  })
+const tellAsItGoes = Effect.fnUntraced(function* (counts: Readonly<MirrorCounts>, tell: Effect.Effect<void>) {
+  for (let told = 0; ; told = counts.read) {
+    yield* Effect.sleep(`${tellSeconds} seconds`)
+    if (counts.read > told) yield* tell
+  }
+})
 
 const countsText = (counts: MirrorCounts): string =>
   Object.entries(counts)

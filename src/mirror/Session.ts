@@ -120,18 +120,17 @@ export const session = (
       keptTo = position
     })
 
-    const copy = (page: Page) =>
-      Effect.gen(function* () {
-        const toSend = page.events.filter(({ event }) => event.origin !== to)
-        counts.read += page.events.length
-        counts.skipped += page.events.length - toSend.length
-        yield* send(
-          copying,
-          toSend.map(({ offset, event }) => ({ offset, event: { ...event, origin: event.origin ?? from } }))
-        )
-        position = page.next
-        if (yield* isDue) yield* settle
-      })
+    const copy = Effect.fnUntraced(function* (page: Page) {
+      const toSend = page.events.filter(({ event }) => event.origin !== to)
+      counts.read += page.events.length
+      counts.skipped += page.events.length - toSend.length
+      yield* send(
+        copying,
+        toSend.map(({ offset, event }) => ({ offset, event: { ...event, origin: event.origin ?? from } }))
+      )
+      position = page.next
+      if (yield* isDue) yield* settle
+    })
 
     let page = yield* read(position)
     let pauseMillis = pollMillisFirst

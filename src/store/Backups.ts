@@ -3,7 +3,7 @@
  * a store that finds itself marked so has been restored, and begins a new epoch (see `Epoch.ts`). The copy is made
  * beside the database while publishing goes on, and read from there.
  */
-import { SqlClient } from "@effect/sql"
+import type { SqlClient } from "@effect/sql"
 import type { MigrationError } from "@effect/sql/Migrator"
 import type { SqlError } from "@effect/sql/SqlError"
 import { Clock, Context, Duration, Effect, type Scope, type Stream } from "effect"
@@ -74,7 +74,7 @@ export const mark = (
     const now = yield* Clock.currentTimeMillis
     return yield* transaction(copy, (copy) =>
       Effect.gen(function* () {
-        yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, copy))
+        yield* migrate(copy)
         yield* checkSchema(name, copy)
         const [marked] = yield* copy<Mark>`
           UPDATE store SET backup_at = coalesce(backup_at, ${now}) RETURNING store_id AS "storeId", backup_at AS at`
@@ -84,42 +84,41 @@ export const mark = (
   })
 
 /** Backups through the connection of a store. */
-export const make = (connection: Connection) =>
-  Effect.gen(function* () {
-    const { name, copies } = yield* Database
-    if (copies === undefined) return Backups.of({ take: new BackupUnsupported() })
-    yield* copies.tidy
-    let underWay = false
+export const make = Effect.fnUntraced(function* (connection: Connection) {
+  const { name, copies } = yield* Database
+  if (copies === undefined) return Backups.of({ take: new BackupUnsupported() })
+  yield* copies.tidy
+  let underWay = false
 
-    const turn = Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (underWay) return new BackupUnderWay()
-        underWay = true
-        return Effect.void
-      }),
-      () =>
-        Effect.sync(() => {
-          underWay = false
-        })
-    )
-
-    const failed = (error: StoreError | SqlError | MigrationError | StoreRefused) =>
-      Effect.gen(function* () {
-        if (error._tag === "StoreUnavailable" || error._tag === "StoreDamaged") return yield* error
-        const known = storeErrorOf(error)
-        const trouble = known._tag === "StoreUnavailable" ? known.trouble : "unexpected"
-        yield* Effect.logError("no backup was made", error).pipe(Effect.annotateLogs({ trouble }))
-        return yield* new BackupFailed({ trouble, cause: error })
+  const turn = Effect.acquireRelease(
+    Effect.suspend(() => {
+      if (underWay) return new BackupUnderWay()
+      underWay = true
+      return Effect.void
+    }),
+    () =>
+      Effect.sync(() => {
+        underWay = false
       })
+  )
 
-    const take = Effect.gen(function* () {
-      yield* turn
-      const copied = connection.beside((sql) => copies.make(sql, (copy) => mark(name, copy)))
-      const [took, [marked, copy]] = yield* Effect.timed(Effect.catchAll(copied, failed))
-      yield* Effect.logInfo("a backup was made").pipe(
-        Effect.annotateLogs({ bytes: copy.bytes, milliseconds: Math.round(Duration.toMillis(took)) })
-      )
-      return { ...marked, ...copy }
+  const failed = (error: StoreError | SqlError | MigrationError | StoreRefused) =>
+    Effect.gen(function* () {
+      if (error._tag === "StoreUnavailable" || error._tag === "StoreDamaged") return yield* error
+      const known = storeErrorOf(error)
+      const trouble = known._tag === "StoreUnavailable" ? known.trouble : "unexpected"
+      yield* Effect.logError("no backup was made", error).pipe(Effect.annotateLogs({ trouble }))
+      return yield* new BackupFailed({ trouble, cause: error })
     })
-    return Backups.of({ take })
+
+  const take = Effect.gen(function* () {
+    yield* turn
+    const copied = connection.beside((sql) => copies.make(sql, (copy) => mark(name, copy)))
+    const [took, [marked, copy]] = yield* Effect.timed(Effect.catchAll(copied, failed))
+    yield* Effect.logInfo("a backup was made").pipe(
+      Effect.annotateLogs({ bytes: copy.bytes, milliseconds: Math.round(Duration.toMillis(took)) })
+    )
+    return { ...marked, ...copy }
   })
+  return Backups.of({ take })
+})

@@ -75,18 +75,21 @@ export const check = (
     })
 
     /** Looks at one thing. Each sentence that comes of it is a fault; `sound` is what is said where there is none. */
-    const look = (what: string, faults: Effect.Effect<ReadonlyArray<string>, SqlError>, sound?: string) =>
-      Effect.gen(function* () {
-        const found = yield* Effect.exit(faults)
-        if (Exit.isSuccess(found)) {
-          for (const sentence of found.value) fault(sentence)
-          if (found.value.length === 0 && sound !== undefined) say(sound)
-        } else if (Exit.isInterrupted(found)) {
-          return yield* Effect.interrupt
-        } else {
-          fault(`${what} cannot be read to the end: ${deepestMessage(Cause.squash(found.cause))}.`)
-        }
-      })
+    const look = Effect.fnUntraced(function* (
+      what: string,
+      faults: Effect.Effect<ReadonlyArray<string>, SqlError>,
+      sound?: string
+    ) {
+      const found = yield* Effect.exit(faults)
+      if (Exit.isSuccess(found)) {
+        for (const sentence of found.value) fault(sentence)
+        if (found.value.length === 0 && sound !== undefined) say(sound)
+      } else if (Exit.isInterrupted(found)) {
+        return yield* Effect.interrupt
+      } else {
+        fault(`${what} cannot be read to the end: ${deepestMessage(Cause.squash(found.cause))}.`)
+      }
+    })
 
     const inspected = yield* Effect.either(Effect.mapError(inspect(name, sql), refusedBy(name)))
     if (Either.isLeft(inspected)) fault(inspected.left.sentence)
@@ -169,13 +172,12 @@ export const check = (
 const refusedBy = (name: string) => (error: StoreRefused | SqlError) =>
   error instanceof StoreRefused ? error : refusalOf(name, error)
 
-const readBooks = (sql: SqlClient.SqlClient, schema: number) =>
-  Effect.gen(function* () {
-    const [books] = yield* sql<StoreRow>`SELECT * FROM store`
-    if (books === undefined) return yield* new SqlError({ cause: undefined, message: "there is no row" })
-    const epochs = schema === 1 ? [] : yield* sql<EpochRow>`SELECT * FROM epoch ORDER BY number`
-    return { books, epochs }
-  })
+const readBooks = Effect.fnUntraced(function* (sql: SqlClient.SqlClient, schema: number) {
+  const [books] = yield* sql<StoreRow>`SELECT * FROM store`
+  if (books === undefined) return yield* new SqlError({ cause: undefined, message: "there is no row" })
+  const epochs = schema === 1 ? [] : yield* sql<EpochRow>`SELECT * FROM epoch ORDER BY number`
+  return { books, epochs }
+})
 
 // Nothing is said where there are none.
 const sumOf = ({ sources, gaps_open, declared_missing = 0, late = 0, sequence_reused }: StoreRow) =>

@@ -13,7 +13,7 @@
  *    a power cut could take them back after a reader has seen them. After every open the WAL is written into the
  *    database file and both are synced, before the first read.
  */
-import { SqlClient } from "@effect/sql"
+import type { SqlClient } from "@effect/sql"
 import { SqlError } from "@effect/sql/SqlError"
 import { Cause, Effect, Exit, Option, Scope } from "effect"
 import { StoreDamaged, type StoreError, StoreRefused, StoreUnavailable } from "../domain/Errors.ts"
@@ -21,7 +21,7 @@ import { isoTime } from "../domain/Timestamp.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
 import { Database } from "./Database.ts"
 import { beginIfRestored, type Epoch } from "./Epoch.ts"
-import { held } from "./HeldClient.ts"
+import { held, once } from "./HeldClient.ts"
 import {
   applicationId,
   latestMigration,
@@ -126,12 +126,11 @@ export const transaction: <A, E>(
   sql: SqlClient.SqlClient,
   body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>
 ) => Effect.Effect<A, E | SqlError> = Effect.fnUntraced(function* (sql, body) {
-  const connection = yield* sql.reserve
-  yield* connection.execute("BEGIN IMMEDIATE", [], undefined)
-  const value = yield* body(sql).pipe(Effect.provideService(SqlClient.TransactionConnection, [connection, 0]))
-  yield* connection.execute("COMMIT", [], undefined)
+  yield* sql`BEGIN IMMEDIATE`
+  const value = yield* body(sql)
+  yield* sql`COMMIT`
   return value
-}, Effect.scoped)
+})
 
 const damaged = (name: string, what: string) =>
   new StoreRefused({
@@ -210,7 +209,7 @@ const prepare = Effect.fnUntraced(function* (name: string, sql: SqlClient.SqlCli
     Effect.gen(function* () {
       if (known === 0) yield* sql.unsafe(`PRAGMA application_id = ${applicationId}`)
       if (known < latestMigration) {
-        yield* migrate.pipe(Effect.provideService(SqlClient.SqlClient, sql))
+        yield* migrate(sql)
         yield* checkSchema(name, sql)
       }
       yield* sql`UPDATE store SET opened = opened + 1`
@@ -283,7 +282,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | 
       const attempt = Effect.gen(function* () {
         yield* writeLogAgain
         const sql = yield* held(yield* Scope.extend(connect, scope))
-        yield* prepare(name, sql)
+        yield* prepare(name, yield* once(sql))
         session = { sql, scope }
         return sql
       })

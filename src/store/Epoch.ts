@@ -30,38 +30,37 @@ const offsetsSince = Date.UTC(2020, 0, 1)
 const baseOffsetMax = 2 ** 52
 
 /** Begins a new epoch if the database is a backup. It runs inside the transaction of its caller. */
-export const beginIfRestored = (name: string, sql: SqlClient.SqlClient) =>
-  Effect.gen(function* () {
-    const [store] = yield* sql<{ last_offset: number; processed_at: number; backup_at: number }>`
-      SELECT last_offset, processed_at, backup_at FROM store WHERE backup_at IS NOT NULL`
-    if (store === undefined) return undefined
-    const now = yield* Clock.currentTimeMillis
-    const latest = Math.max(now, store.processed_at, store.backup_at)
-    const baseOffset = Math.max(store.last_offset, (latest - offsetsSince) * offsetsPerMillisecond)
-    if (baseOffset > baseOffsetMax) {
-      const what = `is a backup, and cannot be put into service with the time ${isoTime(latest)}`
-      const sentence = `The database ${name} ${what}: set the clock right.`
-      return yield* new StoreRefused({ reason: "cannot be opened", sentence })
-    }
-    yield* sql`
-      UPDATE store SET store_id = ${sql.literal(freshStoreId)}, backup_at = NULL, last_offset = ${baseOffset}`
-    // What the backup says of outages is another life's.
-    yield* sql`DELETE FROM heartbeat`
-    yield* sql`DELETE FROM outage`
-    const [begun] = yield* sql<{ number: number; store_id: string }>`
-      INSERT INTO epoch
-      SELECT max(e.number) + 1, s.store_id, ${now}, ${store.backup_at}, ${store.last_offset}, ${baseOffset}
-      FROM epoch AS e CROSS JOIN store AS s
-      RETURNING number, store_id`
-    return {
-      number: begun?.number ?? 0,
-      storeId: begun?.store_id ?? "",
-      backupAt: store.backup_at,
-      lastOffset: store.last_offset,
-      baseOffset,
-      clockBehind: now < store.backup_at
-    } satisfies Epoch
-  })
+export const beginIfRestored = Effect.fnUntraced(function* (name: string, sql: SqlClient.SqlClient) {
+  const [store] = yield* sql<{ last_offset: number; processed_at: number; backup_at: number }>`
+    SELECT last_offset, processed_at, backup_at FROM store WHERE backup_at IS NOT NULL`
+  if (store === undefined) return undefined
+  const now = yield* Clock.currentTimeMillis
+  const latest = Math.max(now, store.processed_at, store.backup_at)
+  const baseOffset = Math.max(store.last_offset, (latest - offsetsSince) * offsetsPerMillisecond)
+  if (baseOffset > baseOffsetMax) {
+    const what = `is a backup, and cannot be put into service with the time ${isoTime(latest)}`
+    const sentence = `The database ${name} ${what}: set the clock right.`
+    return yield* new StoreRefused({ reason: "cannot be opened", sentence })
+  }
+  yield* sql`
+    UPDATE store SET store_id = ${sql.literal(freshStoreId)}, backup_at = NULL, last_offset = ${baseOffset}`
+  // What the backup says of outages is another life's.
+  yield* sql`DELETE FROM heartbeat`
+  yield* sql`DELETE FROM outage`
+  const [begun] = yield* sql<{ number: number; store_id: string }>`
+    INSERT INTO epoch
+    SELECT max(e.number) + 1, s.store_id, ${now}, ${store.backup_at}, ${store.last_offset}, ${baseOffset}
+    FROM epoch AS e CROSS JOIN store AS s
+    RETURNING number, store_id`
+  return {
+    number: begun?.number ?? 0,
+    storeId: begun?.store_id ?? "",
+    backupAt: store.backup_at,
+    lastOffset: store.last_offset,
+    baseOffset,
+    clockBehind: now < store.backup_at
+  } satisfies Epoch
+})
 
 /** Why a reader's cursor cannot be followed, if it cannot. */
 export const cursorFault = (

@@ -374,8 +374,7 @@ const takeSteps = Migrator.make({})({
   table: migrationTable
 })
 
-/** Takes the steps that the database has not taken yet. It runs inside the transaction of its caller. */
-export const migrate = Effect.gen(function* () {
+const migrated = Effect.gen(function* () {
   const sql = yield* SqlClient.SqlClient
   yield* takeSteps
   // Where the steps cannot be recorded, for whatever reason, the migrator believes that another one is at work and
@@ -386,3 +385,13 @@ export const migrate = Effect.gen(function* () {
     return yield* new SqlError({ cause: undefined, message: "the steps of its schema could not be recorded" })
   }
 })
+
+/** Takes the steps that the database has not taken yet, inside the transaction of its caller. */
+export const migrate = (sql: SqlClient.SqlClient) =>
+  Effect.flatMap(sql.reserve, (connection) =>
+    migrated.pipe(
+      Effect.provideService(SqlClient.SqlClient, sql),
+      // The migrator looks here for a transaction that is open.
+      Effect.provideService(SqlClient.TransactionConnection, [connection, 0])
+    )
+  ).pipe(Effect.scoped)

@@ -110,81 +110,79 @@ export class Counted {
 }
 
 /** Every row of a table in the order of its key, a window at a time. */
-const walk = <Row>(
+const walk = Effect.fnUntraced(function* <Row>(
   { progress }: Recounted,
   step: CheckProgress["step"],
   total: number,
   window: (after: number) => Effect.Effect<ReadonlyArray<Row>, SqlError>,
   keyOf: (row: Row) => number,
   visit: (row: Row) => void
-) =>
-  Effect.gen(function* () {
-    let after = Number.MIN_SAFE_INTEGER
-    let done = 0
-    while (true) {
-      yield* progress({ step, done, total: Math.max(total, done) })
-      const rows = yield* window(after)
-      for (const row of rows) visit(row)
-      done += rows.length
-      const last = rows.at(-1)
-      // A damaged tree may lead in a circle.
-      if (last === undefined || keyOf(last) <= after) return done
-      after = keyOf(last)
-      yield* Effect.yieldNow()
-    }
-  })
+) {
+  let after = Number.MIN_SAFE_INTEGER
+  let done = 0
+  while (true) {
+    yield* progress({ step, done, total: Math.max(total, done) })
+    const rows = yield* window(after)
+    for (const row of rows) visit(row)
+    done += rows.length
+    const last = rows.at(-1)
+    // A damaged tree may lead in a circle.
+    if (last === undefined || keyOf(last) <= after) return done
+    after = keyOf(last)
+    yield* Effect.yieldNow()
+  }
+})
 
 /** Counts the events into `count`; a sentence for each kind of fault. */
-export const countEvents = (recounted: Recounted, count: Count) =>
-  Effect.gen(function* () {
-    const { sql, schema, books, epochs } = recounted
-    const counted = new Counted()
-    const late = sql.literal(schema < 3 ? "0 AS late" : "late")
-    let before = 0
-    count.events = yield* walk(
-      recounted,
-      "events",
-      books.unique_processed,
-      (after) => sql<{
-        offset: number
-        topic_id: number
-        timestamp: string
-        processed_at: number
-        sequence: number | null
-        late: number
-        valid: number
-      }>`
-        SELECT offset, topic_id, timestamp, processed_at, sequence, ${late}, json_valid(payload) AS valid FROM event
-        WHERE offset > ${after} ORDER BY offset LIMIT ${windowRows}`,
-      ({ offset }) => offset,
-      ({ offset, topic_id, timestamp, processed_at, sequence, late, valid }) => {
-        const where = `at offset ${offset}`
-        const time = Option.getOrUndefined(parseTimestamp(timestamp))
-        if (valid !== 1) counted.note("Events whose payload is not JSON", where)
-        if (time === undefined) counted.note("Events whose timestamp names no instant", where)
-        if (processed_at < before) counted.note("Events stored earlier than the one before them", where)
-        if (processed_at > books.processed_at) counted.note("Events stored later than the last commit", where)
-        if (offset < 1 || offset > books.last_offset) {
-          counted.note("Events with an offset that was never given out", where)
-        } else if (
-          epochs.some(({ last_offset, base_offset }) => last_offset < offset && offset <= base_offset)
-        ) {
-          counted.note("Events with an offset that an epoch left out", where)
-        }
-        before = Math.max(before, processed_at)
-        if (sequence !== null) count.sequenced++
-        if (late !== 0) count.late++
-        const tally = tallyOf(count, topic_id)
-        if (tally.events++ === 0) tally.firstOffset = offset
-        tally.lastOffset = offset
-        if (time !== undefined && (tally.latest === undefined || compareInstants(time, tally.latest) > 0)) {
-          tally.latest = time
-          tally.latestText = timestamp
-        }
+export const countEvents = Effect.fnUntraced(function* (recounted: Recounted, count: Count) {
+  const { sql, schema, books, epochs } = recounted
+  const counted = new Counted()
+  const late = sql.literal(schema < 3 ? "0 AS late" : "late")
+  let before = 0
+  count.events = yield* walk(
+    recounted,
+    "events",
+    books.unique_processed,
+    (after) => sql<{
+      offset: number
+      topic_id: number
+      timestamp: string
+      processed_at: number
+      sequence: number | null
+      late: number
+      valid: number
+    }>`
+      SELECT offset, topic_id, timestamp, processed_at, sequence, ${late}, json_valid(payload) AS valid FROM event
+      WHERE offset > ${after} ORDER BY offset LIMIT ${windowRows}`,
+    ({ offset }) => offset,
+    ({ offset, topic_id, timestamp, processed_at, sequence, late, valid }) => {
+      const where = `at offset ${offset}`
+      const time = Option.getOrUndefined(parseTimestamp(timestamp))
+      if (valid !== 1) counted.note("Events whose payload is not JSON", where)
+      if (time === undefined) counted.note("Events whose timestamp names no instant", where)
+      if (processed_at < before) counted.note("Events stored earlier than the one before them", where)
+      if (processed_at > books.processed_at) counted.note("Events stored later than the last commit", where)
+      if (offset < 1 || offset > books.last_offset) {
+        counted.note("Events with an offset that was never given out", where)
+      } else if (
+        epochs.some(({ last_offset, base_offset }) => last_offset < offset && offset <= base_offset)
+      ) {
+        counted.note("Events with an offset that an epoch left out", where)
       }
-    )
-    return counted.sentences()
-  })
+      before = Math.max(before, processed_at)
+      if (sequence !== null) count.sequenced++
+      if (late !== 0) count.late++
+      const tally = tallyOf(count, topic_id)
+      if (tally.events++ === 0) tally.firstOffset = offset
+      tally.lastOffset = offset
+      if (time !== undefined && (tally.latest === undefined || compareInstants(time, tally.latest) > 0)) {
+        tally.latest = time
+        tally.latestText = timestamp
+      }
+    }
+  )
+  return counted.sentences()
+})
 
 const tallyOf = ({ tallies }: Count, topicId: number): Tally => {
   const known = tallies.get(topicId)
@@ -203,94 +201,92 @@ const tallyOf = ({ tallies }: Count, topicId: number): Tally => {
 }
 
 /** Counts the redeliveries into `count`, after the events; a sentence for each kind of fault. */
-export const countRedeliveries = (recounted: Recounted, count: Count) =>
-  Effect.gen(function* () {
-    const { sql, books } = recounted
-    const [redelivered] = yield* sql<{ rows: number }>`SELECT count(*) AS rows FROM redelivery`
-    const counted = new Counted()
-    yield* walk(
-      recounted,
-      "redeliveries",
-      redelivered?.rows ?? 0,
-      (after) => sql<{
-        offset: number
-        duplicates: number
-        conflicts: number
-        last_duplicate_at: number
-        last_conflict_at: number | null
-        last_conflict_source: string | null
-        topic_id: number | null
-        processed_at: number | null
-      }>`
-        SELECT r.*, e.topic_id, e.processed_at FROM redelivery AS r LEFT JOIN event AS e ON e.offset = r.offset
-        WHERE r.offset > ${after} ORDER BY r.offset LIMIT ${windowRows}`,
-      ({ offset }) => offset,
-      (row) => {
-        const where = `at offset ${row.offset}`
-        count.duplicates += row.duplicates
-        count.conflicts += row.conflicts
-        // An event that is missing is told of by the check of what rows refer to.
-        if (row.topic_id !== null) {
-          const tally = tallyOf(count, row.topic_id)
-          tally.duplicates += row.duplicates
-          tally.conflicts += row.conflicts
-        }
-        if (row.duplicates < 1 || row.conflicts < 0 || row.conflicts > row.duplicates) {
-          counted.note("Redeliveries with counts that cannot be", where)
-        }
-        const from = row.processed_at ?? row.last_duplicate_at
-        if (row.last_duplicate_at < from || row.last_duplicate_at > books.processed_at) {
-          counted.note("Redeliveries at a time that cannot be", where)
-        }
-        const { last_conflict_at, last_conflict_source } = row
-        const conflicted = row.conflicts > 0
-        if (
-          conflicted !== (last_conflict_at !== null) ||
-          conflicted !== (last_conflict_source !== null) ||
-          (last_conflict_at !== null && (last_conflict_at < from || last_conflict_at > row.last_duplicate_at))
-        ) {
-          counted.note("Redeliveries whose last conflict cannot be", where)
-        }
+export const countRedeliveries = Effect.fnUntraced(function* (recounted: Recounted, count: Count) {
+  const { sql, books } = recounted
+  const [redelivered] = yield* sql<{ rows: number }>`SELECT count(*) AS rows FROM redelivery`
+  const counted = new Counted()
+  yield* walk(
+    recounted,
+    "redeliveries",
+    redelivered?.rows ?? 0,
+    (after) => sql<{
+      offset: number
+      duplicates: number
+      conflicts: number
+      last_duplicate_at: number
+      last_conflict_at: number | null
+      last_conflict_source: string | null
+      topic_id: number | null
+      processed_at: number | null
+    }>`
+      SELECT r.*, e.topic_id, e.processed_at FROM redelivery AS r LEFT JOIN event AS e ON e.offset = r.offset
+      WHERE r.offset > ${after} ORDER BY r.offset LIMIT ${windowRows}`,
+    ({ offset }) => offset,
+    (row) => {
+      const where = `at offset ${row.offset}`
+      count.duplicates += row.duplicates
+      count.conflicts += row.conflicts
+      // An event that is missing is told of by the check of what rows refer to.
+      if (row.topic_id !== null) {
+        const tally = tallyOf(count, row.topic_id)
+        tally.duplicates += row.duplicates
+        tally.conflicts += row.conflicts
       }
-    )
-    return counted.sentences()
-  })
+      if (row.duplicates < 1 || row.conflicts < 0 || row.conflicts > row.duplicates) {
+        counted.note("Redeliveries with counts that cannot be", where)
+      }
+      const from = row.processed_at ?? row.last_duplicate_at
+      if (row.last_duplicate_at < from || row.last_duplicate_at > books.processed_at) {
+        counted.note("Redeliveries at a time that cannot be", where)
+      }
+      const { last_conflict_at, last_conflict_source } = row
+      const conflicted = row.conflicts > 0
+      if (
+        conflicted !== (last_conflict_at !== null) ||
+        conflicted !== (last_conflict_source !== null) ||
+        (last_conflict_at !== null && (last_conflict_at < from || last_conflict_at > row.last_duplicate_at))
+      ) {
+        counted.note("Redeliveries whose last conflict cannot be", where)
+      }
+    }
+  )
+  return counted.sentences()
+})
 
 /** Counts the topics into `count`, after the others, and compares their books; a sentence for each wrong one. */
-export const countTopics = (recounted: Recounted, count: Count) =>
-  Effect.gen(function* () {
-    const { sql, schema, books } = recounted
-    const faults: Array<string> = []
-    let more = 0
-    const strays = new Map(count.tallies)
-    count.topics = yield* walk(
-      recounted,
-      "topics",
-      books.topics,
-      (after) => sql<TopicRow>`SELECT * FROM topic WHERE id > ${after} ORDER BY id LIMIT ${windowRows}`,
-      ({ id }) => id,
-      (row) => {
-        strays.delete(row.id)
-        const fault = topicFault(row, count.tallies.get(row.id))
-        if (fault === undefined) return
-        if (faults.length < examplesMax) faults.push(`The topic ${row.name} ${fault}.`)
-        else more++
-      }
-    )
-    if (more > 0) faults.push(`The same is so of ${more} more topics.`)
-    // Until the events' table was made anew it referred to the topics, and the check of what rows refer to tells of it.
-    if (schema >= 5 && strays.size > 0) {
-      let [events, first] = [0, Number.POSITIVE_INFINITY]
-      for (const tally of strays.values()) {
-        events += tally.events
-        first = Math.min(first, tally.firstOffset)
-      }
-      faults.push(
-        `Rows of the table event that refer to none of the table topic: ${events}, the first ${first}.`
-      )
+export const countTopics = Effect.fnUntraced(function* (recounted: Recounted, count: Count) {
+  const { sql, schema, books } = recounted
+  const faults: Array<string> = []
+  let more = 0
+  const strays = new Map(count.tallies)
+  count.topics = yield* walk(
+    recounted,
+    "topics",
+    books.topics,
+    (after) => sql<TopicRow>`SELECT * FROM topic WHERE id > ${after} ORDER BY id LIMIT ${windowRows}`,
+    ({ id }) => id,
+    (row) => {
+      strays.delete(row.id)
+      const fault = topicFault(row, count.tallies.get(row.id))
+      if (fault === undefined) return
+      if (faults.length < examplesMax) faults.push(`The topic ${row.name} ${fault}.`)
+      else more++
     }
-    return faults
-  })
+  )
+  if (more > 0) faults.push(`The same is so of ${more} more topics.`)
+  // Until the events' table was made anew it referred to the topics, and the check of what rows refer to tells of it.
+  if (schema >= 5 && strays.size > 0) {
+    let [events, first] = [0, Number.POSITIVE_INFINITY]
+    for (const tally of strays.values()) {
+      events += tally.events
+      first = Math.min(first, tally.firstOffset)
+    }
+    faults.push(
+      `Rows of the table event that refer to none of the table topic: ${events}, the first ${first}.`
+    )
+  }
+  return faults
+})
 
 const topicFault = (row: TopicRow, tally: Tally | undefined): string | undefined => {
   if (tally === undefined || tally.events === 0) return "has no events"

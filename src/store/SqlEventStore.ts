@@ -32,7 +32,7 @@ import { KeyIndex } from "./keys/KeyIndex.ts"
 import { manyRows } from "./ManyRows.ts"
 import { steadyClock, warnOfMissing } from "./Sequences.ts"
 import { readAvailability, storeBeat } from "./SqlAvailability.ts"
-import { declareDue, isAnyDue, listSources, moveSeries } from "./SqlSequences.ts"
+import { type Due, declareDue, listSources, lookForDue, moveSeries } from "./SqlSequences.ts"
 
 interface EventRow {
   readonly offset: number
@@ -559,10 +559,36 @@ const make = (
     return fault === undefined ? Effect.succeed(yield* body(sql, last_offset)) : Effect.fail(fault)
   })
 
+  /**
+   * When a look has found no gap at all, and on which connection, by the count of appends that began or ended with a
+   * sequence: none is asked for before that has moved on.
+   */
+  let gapless: { readonly sql: SqlClient.SqlClient; readonly turns: number } | undefined
+  let turns = 0
+
+  const lookForGaps = (due: Due) =>
+    read((sql) => {
+      if (gapless?.sql === sql && gapless.turns === turns) return Effect.succeed("none" as const)
+      const before = turns
+      return Effect.tap(lookForDue(sql, due), (found) => {
+        gapless = found === "none" ? { sql, turns: before } : undefined
+      })
+    })
+
+  const writeEvents = (events: ReadonlyArray<Event>, now: number, steadyNow: number) => {
+    const writing = write((sql) => appendRemembering(sql, events, now, steadyNow))
+    if (events.every(({ sequence }) => sequence === null)) return writing
+    turns++
+    return Effect.ensuring(
+      writing,
+      Effect.sync(() => turns++)
+    )
+  }
+
   const appendEvents = Effect.fnUntraced(function* (events: ReadonlyArray<Event>) {
     const now = yield* Clock.currentTimeMillis
     const steadyNow = yield* steady
-    const appended = yield* write((sql) => appendRemembering(sql, events, now, steadyNow))
+    const appended = yield* writeEvents(events, now, steadyNow)
     memory = appended.taken
     for (const age of appended.duplicateAges) duplicateAgeSeconds.update(age)
     yield* warnOfMissing(appended.declared)
@@ -574,15 +600,14 @@ const make = (
       events.length === 0
         ? Effect.as(connection.probe, [])
         : within("EventStore.append")(appendEvents(events)),
-    declareMissing: ({ secondsMax, eventsMax }) =>
-      Effect.gen(function* () {
-        const now = yield* steady
-        const due = { now, openedBefore: now - secondsMax * 1000, eventsMax }
-        if (!(yield* read((sql) => isAnyDue(sql, due)))) return 0
-        const declared = yield* write((sql) => declareDue(sql, due))
-        yield* warnOfMissing(declared)
-        return declared.reduce((count, { gaps }) => count + gaps.length, 0)
-      }),
+    declareMissing: Effect.fnUntraced(function* ({ secondsMax, eventsMax }) {
+      const now = yield* steady
+      const due = { now, openedBefore: now - secondsMax * 1000, eventsMax }
+      if ((yield* lookForGaps(due)) !== "due") return 0
+      const declared = yield* write((sql) => declareDue(sql, due))
+      yield* warnOfMissing(declared)
+      return declared.reduce((count, { gaps }) => count + gaps.length, 0)
+    }),
     scan: (request) =>
       request.order === "sequence"
         ? Effect.flatten(readBehind(request.after, (sql) => scanInSequence(sql, request)))

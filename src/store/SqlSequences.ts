@@ -49,89 +49,96 @@ export const moveSeries = (
   now: number,
   gapsMax: number
 ): Effect.Effect<ReadonlyArray<Declared>, SqlError> =>
-  Effect.gen(function* () {
-    if (events.length === 0) return []
-    const bySeries = new Map<string, Array<SequencedEvent>>()
-    for (const event of events) {
-      const key = keyOf(event.topicId, event.source)
-      const series = bySeries.get(key)
-      if (series === undefined) bySeries.set(key, [event])
-      else series.push(event)
-    }
-    const keys = [...bySeries.values()].map(([event]) => [event?.topicId, event?.source])
-    const rows = yield* sql<{
-      id: number
-      topic_id: number
-      name: string
-      first: number
-      highest: number
-      gaps: number
-    }>`
-      SELECT s.id, s.topic_id, s.name, s.first, s.highest, s.gaps
-      FROM json_each(${JSON.stringify(keys)}) AS k
-      CROSS JOIN source AS s ON s.topic_id = k.value ->> 0 AND s.name = k.value ->> 1`
-    const known = new Map(rows.map((row) => [keyOf(row.topic_id, row.name), row]))
+  events.length === 0 ? Effect.succeed([]) : moveSome(sql, events, lastOffset, now, gapsMax)
 
-    const earlier = events.flatMap((event) => {
-      const row = known.get(keyOf(event.topicId, event.source))
-      return row !== undefined && event.sequence <= row.highest ? [{ ...event, id: row.id }] : []
-    })
-    const { gaps, taken } = yield* aroundEarlier(sql, earlier, lastOffset)
+const moveSome = Effect.fnUntraced(function* (
+  sql: SqlClient.SqlClient,
+  events: ReadonlyArray<SequencedEvent>,
+  lastOffset: number,
+  now: number,
+  gapsMax: number
+) {
+  const bySeries = new Map<string, Array<SequencedEvent>>()
+  for (const event of events) {
+    const key = keyOf(event.topicId, event.source)
+    const series = bySeries.get(key)
+    if (series === undefined) bySeries.set(key, [event])
+    else series.push(event)
+  }
+  const keys = [...bySeries.values()].map(([event]) => [event?.topicId, event?.source])
+  const rows = yield* sql<{
+    id: number
+    topic_id: number
+    name: string
+    first: number
+    highest: number
+    gaps: number
+  }>`
+    SELECT s.id, s.topic_id, s.name, s.first, s.highest, s.gaps
+    FROM json_each(${JSON.stringify(keys)}) AS k
+    CROSS JOIN source AS s ON s.topic_id = k.value ->> 0 AND s.name = k.value ->> 1`
+  const known = new Map(rows.map((row) => [keyOf(row.topic_id, row.name), row]))
 
-    const moves = [...bySeries].map(([key, arrivals]) => {
-      const row = known.get(key)
-      const before = row && {
-        first: row.first,
-        highest: row.highest,
-        gaps: gaps.get(row.id) ?? [],
-        isTaken: (sequence: number) => taken.has(`${row.id}/${sequence}`)
-      }
-      return { key, row, move: advance(before, arrivals, now) }
-    })
-
-    const created = moves.flatMap(({ key, row, move }) => {
-      const [event] = bySeries.get(key) ?? []
-      return row === undefined && event !== undefined ? [[event.topicId, event.source, move.first]] : []
-    })
-    const ids = new Map(rows.map((row) => [keyOf(row.topic_id, row.name), row.id]))
-    for (const { id, topic_id, name } of yield* createSeries(sql, created)) ids.set(keyOf(topic_id, name), id)
-    const idOf = (key: string) => ids.get(key) as number
-
-    const closed = moves.flatMap(({ key, move }) => move.closed.map(({ first }) => [idOf(key), first]))
-    const opened = moves.flatMap(({ key, move }) =>
-      move.opened.map(({ first, last, openedAt }) => [idOf(key), first, last, openedAt])
-    )
-    yield* deleteGaps(sql, closed)
-    if (opened.length > 0) {
-      yield* sql`
-        INSERT INTO gap (source_id, first, last, opened_at)
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(${JSON.stringify(opened)})`
-    }
-
-    const given: Array<SeriesMove> = []
-    const declared: Array<Declared> = []
-    for (const { key, row, move } of moves) {
-      const open = (row?.gaps ?? 0) + move.opened.length - move.closed.length
-      const excess = yield* takeOldest(sql, idOf(key), open - gapsMax)
-      const [event] = bySeries.get(key) ?? []
-      if (excess.length > 0 && event !== undefined) declared.push({ ...event, gaps: excess })
-      given.push({
-        id: idOf(key),
-        highest: move.highest,
-        gaps: move.opened.length - move.closed.length - excess.length,
-        declared: sum(excess, numbersIn),
-        late: move.late.length,
-        reused: move.reused
-      })
-    }
-    const late = moves.flatMap(({ move }) => move.late)
-    if (late.length > 0) {
-      yield* sql`
-        UPDATE event SET late = 1 WHERE offset IN (SELECT value FROM json_each(${JSON.stringify(late)}))`
-    }
-    yield* moveBooks(sql, given, created.length)
-    return declared
+  const earlier = events.flatMap((event) => {
+    const row = known.get(keyOf(event.topicId, event.source))
+    return row !== undefined && event.sequence <= row.highest ? [{ ...event, id: row.id }] : []
   })
+  const { gaps, taken } = yield* aroundEarlier(sql, earlier, lastOffset)
+
+  const moves = [...bySeries].map(([key, arrivals]) => {
+    const row = known.get(key)
+    const before = row && {
+      first: row.first,
+      highest: row.highest,
+      gaps: gaps.get(row.id) ?? [],
+      isTaken: (sequence: number) => taken.has(`${row.id}/${sequence}`)
+    }
+    return { key, row, move: advance(before, arrivals, now) }
+  })
+
+  const created = moves.flatMap(({ key, row, move }) => {
+    const [event] = bySeries.get(key) ?? []
+    return row === undefined && event !== undefined ? [[event.topicId, event.source, move.first]] : []
+  })
+  const ids = new Map(rows.map((row) => [keyOf(row.topic_id, row.name), row.id]))
+  for (const { id, topic_id, name } of yield* createSeries(sql, created)) ids.set(keyOf(topic_id, name), id)
+  const idOf = (key: string) => ids.get(key) as number
+
+  const closed = moves.flatMap(({ key, move }) => move.closed.map(({ first }) => [idOf(key), first]))
+  const opened = moves.flatMap(({ key, move }) =>
+    move.opened.map(({ first, last, openedAt }) => [idOf(key), first, last, openedAt])
+  )
+  yield* deleteGaps(sql, closed)
+  if (opened.length > 0) {
+    yield* sql`
+      INSERT INTO gap (source_id, first, last, opened_at)
+      SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(${JSON.stringify(opened)})`
+  }
+
+  const given: Array<SeriesMove> = []
+  const declared: Array<Declared> = []
+  for (const { key, row, move } of moves) {
+    const open = (row?.gaps ?? 0) + move.opened.length - move.closed.length
+    const excess = yield* takeOldest(sql, idOf(key), open - gapsMax)
+    const [event] = bySeries.get(key) ?? []
+    if (excess.length > 0 && event !== undefined) declared.push({ ...event, gaps: excess })
+    given.push({
+      id: idOf(key),
+      highest: move.highest,
+      gaps: move.opened.length - move.closed.length - excess.length,
+      declared: sum(excess, numbersIn),
+      late: move.late.length,
+      reused: move.reused
+    })
+  }
+  const late = moves.flatMap(({ move }) => move.late)
+  if (late.length > 0) {
+    yield* sql`
+      UPDATE event SET late = 1 WHERE offset IN (SELECT value FROM json_each(${JSON.stringify(late)}))`
+  }
+  yield* moveBooks(sql, given, created.length)
+  return declared
+})
 
 /** What is known around numbers that are not above their series' highest: the open gaps that hold them, and who is there. */
 const aroundEarlier = Effect.fnUntraced(function* (
@@ -249,14 +256,15 @@ export interface Due {
   readonly eventsMax: number
 }
 
-/** Whether any gap is due to be given up, or to be dated anew. */
-export const isAnyDue = (sql: SqlClient.SqlClient, { now, openedBefore, eventsMax }: Due) =>
+/** Whether any gap is due to be given up, or to be dated anew; and if not, whether one is open. */
+export const lookForDue = (sql: SqlClient.SqlClient, { now, openedBefore, eventsMax }: Due) =>
   Effect.map(
-    sql<{ due: number }>`
+    sql<{ due: number; open: number }>`
       SELECT EXISTS (SELECT 1 FROM gap WHERE opened_at <= ${openedBefore})
         OR EXISTS (SELECT 1 FROM gap WHERE opened_at > ${now})
-        OR EXISTS (SELECT 1 FROM source WHERE behind > 0 AND behind > ${eventsMax}) AS due`,
-    ([row]) => row?.due === 1
+        OR EXISTS (SELECT 1 FROM source WHERE behind > 0 AND behind > ${eventsMax}) AS due,
+        EXISTS (SELECT 1 FROM gap) AS open`,
+    ([row]): "due" | "open" | "none" => (row?.due === 1 ? "due" : row?.open === 0 ? "none" : "open")
   )
 
 /** Gives up gaps that are due, so many at a time; the oldest first, then those furthest behind. */

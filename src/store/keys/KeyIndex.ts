@@ -146,129 +146,135 @@ export class KeyIndex {
     const { youngKeysMax, pagesPerStep, keysPerPage } = this.limits
     // Merges go ahead twice as fast as keys come, so that each ends before the next one of its level is due.
     const keysPerStep = Math.min(pagesPerStep * keysPerPage, youngKeysMax) / 2
-    if (this.young.size < youngKeysMax && this.added < keysPerStep) return Effect.void
-    return Effect.gen(this, function* () {
-      if (this.young.size >= youngKeysMax) {
-        yield* this.writeYoungest(sql, lastOffset)
-        yield* this.beginMerges(sql)
-      }
-      while (this.added >= keysPerStep) {
-        this.added -= keysPerStep
-        yield* this.step(sql)
-      }
-    })
+    return this.young.size < youngKeysMax && this.added < keysPerStep
+      ? Effect.void
+      : this.goFurther(sql, lastOffset, keysPerStep)
   }
+
+  private readonly goFurther = Effect.fnUntraced(function* (
+    this: KeyIndex,
+    sql: SqlClient.SqlClient,
+    lastOffset: number,
+    keysPerStep: number
+  ) {
+    if (this.young.size >= this.limits.youngKeysMax) {
+      yield* this.writeYoungest(sql, lastOffset)
+      yield* this.beginMerges(sql)
+    }
+    while (this.added >= keysPerStep) {
+      this.added -= keysPerStep
+      yield* this.step(sql)
+    }
+  })
 
   /** Goes on a little with everything that is under way. */
-  private step(sql: SqlClient.SqlClient) {
-    return Effect.gen(this, function* () {
-      for (const merge of [...this.merges]) yield* this.goOn(sql, merge)
-      yield* this.remove(sql)
-    })
-  }
+  private readonly step = Effect.fnUntraced(function* (this: KeyIndex, sql: SqlClient.SqlClient) {
+    for (const merge of [...this.merges]) yield* this.goOn(sql, merge)
+    yield* this.remove(sql)
+  })
 
-  private writeYoungest(sql: SqlClient.SqlClient, lastOffset: number) {
-    return Effect.gen(this, function* () {
-      const keys = this.young.size
-      const pages = pagesFor(keys, this.limits.keysPerPage)
-      const filter = this.filterFor(keys)
-      const run = { id: this.nextRun++, level: 0, keys, pages, lastOffset, filter }
-      const dealer = new Dealer(0, pages, pages)
-      this.young.forEach((hash, offset) => {
-        filter?.add(hash)
-        dealer.take(hash, offset)
-      })
-      yield* writeRun(sql, run, 1)
-      yield* writeFilter(sql, run)
-      yield* writePages(sql, run.id, 0, dealer.deal())
-      this.young = new Table(this.young)
-      this.runs = [...this.runs, run]
-      this.boundFilters()
+  private readonly writeYoungest = Effect.fnUntraced(function* (
+    this: KeyIndex,
+    sql: SqlClient.SqlClient,
+    lastOffset: number
+  ) {
+    const keys = this.young.size
+    const pages = pagesFor(keys, this.limits.keysPerPage)
+    const filter = this.filterFor(keys)
+    const run = { id: this.nextRun++, level: 0, keys, pages, lastOffset, filter }
+    const dealer = new Dealer(0, pages, pages)
+    this.young.forEach((hash, offset) => {
+      filter?.add(hash)
+      dealer.take(hash, offset)
     })
-  }
+    yield* writeRun(sql, run, 1)
+    yield* writeFilter(sql, run)
+    yield* writePages(sql, run.id, 0, dealer.deal())
+    this.young = new Table(this.young)
+    this.runs = [...this.runs, run]
+    this.boundFilters()
+  })
 
   /** Begins to merge what there is enough of: the oldest runs of a level, one merge a level at a time. */
-  private beginMerges(sql: SqlClient.SqlClient) {
-    return Effect.gen(this, function* () {
-      const levels = new Set(this.runs.map(({ level }) => level))
-      for (const level of levels) {
-        const from = this.runs.filter((run) => run.level === level).slice(0, this.limits.runsPerMerge)
-        if (
-          from.length < this.limits.runsPerMerge ||
-          this.merges.some(({ into }) => into.level === level + 1)
-        ) {
-          continue
-        }
-        const keys = from.reduce((sum, run) => sum + run.keys, 0)
-        const into = {
-          id: this.nextRun++,
-          level: level + 1,
-          keys,
-          pages: pagesFor(keys, this.limits.keysPerPage),
-          lastOffset: from.at(-1)?.lastOffset ?? 0,
-          filter: this.filterFor(keys)
-        }
-        yield* writeRun(sql, into, 0)
-        this.merges.push({ into, from, next: 0 })
+  private readonly beginMerges = Effect.fnUntraced(function* (this: KeyIndex, sql: SqlClient.SqlClient) {
+    const levels = new Set(this.runs.map(({ level }) => level))
+    for (const level of levels) {
+      const from = this.runs.filter((run) => run.level === level).slice(0, this.limits.runsPerMerge)
+      if (
+        from.length < this.limits.runsPerMerge ||
+        this.merges.some(({ into }) => into.level === level + 1)
+      ) {
+        continue
       }
-    })
-  }
+      const keys = from.reduce((sum, run) => sum + run.keys, 0)
+      const into = {
+        id: this.nextRun++,
+        level: level + 1,
+        keys,
+        pages: pagesFor(keys, this.limits.keysPerPage),
+        lastOffset: from.at(-1)?.lastOffset ?? 0,
+        filter: this.filterFor(keys)
+      }
+      yield* writeRun(sql, into, 0)
+      this.merges.push({ into, from, next: 0 })
+    }
+  })
 
   /** Merges some pages more, and puts the run into use when it is whole. */
-  private goOn(sql: SqlClient.SqlClient, merge: Merge) {
-    return Effect.gen(this, function* () {
-      const { into, from, next } = merge
-      const end = Math.min(into.pages, next + this.limits.pagesPerStep)
-      const dealer = new Dealer(next, end, into.pages)
-      for (const run of from) {
-        // A page more on either side, for what rounding may have put there.
-        const first = Math.max(0, Math.floor((next / into.pages) * run.pages) - 1)
-        const last = Math.min(run.pages - 1, Math.ceil((end / into.pages) * run.pages) + 1)
-        const rows = yield* sql<PageRow>`
-          SELECT place, entries FROM key_page
-          WHERE place BETWEEN ${placeOf(run.id, first)} AND ${placeOf(run.id, last)}`
-        for (const { entries } of rows)
-          eachEntry(fromBytes(entries), (hash, offset) => dealer.take(hash, offset))
-      }
-      const pages = dealer.deal()
-      for (const page of pages) eachEntry(page, (hash) => into.filter?.add(hash))
-      yield* writePages(sql, into.id, next, pages)
-      merge.next = end
-      if (end < into.pages) return
-      const ids = JSON.stringify(from.map(({ id }) => id))
-      yield* sql`UPDATE key_run SET live = 1 WHERE id = ${into.id}`
-      yield* sql`UPDATE key_run SET live = 0 WHERE id IN (SELECT value FROM json_each(${ids}))`
-      yield* sql`DELETE FROM key_filter WHERE run_id IN (SELECT value FROM json_each(${ids}))`
-      yield* writeFilter(sql, into)
-      this.merges = this.merges.filter((other) => other !== merge)
-      for (const { id, pages } of from) this.remains.push({ id, next: 0, end: pages })
-      // It stands where the oldest of them stood: runs lie in the order of their offsets.
-      this.runs = this.runs.flatMap((run) => (run === from[0] ? [into] : from.includes(run) ? [] : [run]))
-      this.boundFilters()
-      yield* this.beginMerges(sql)
-    })
-  }
+  private readonly goOn = Effect.fnUntraced(function* (
+    this: KeyIndex,
+    sql: SqlClient.SqlClient,
+    merge: Merge
+  ) {
+    const { into, from, next } = merge
+    const end = Math.min(into.pages, next + this.limits.pagesPerStep)
+    const dealer = new Dealer(next, end, into.pages)
+    for (const run of from) {
+      // A page more on either side, for what rounding may have put there.
+      const first = Math.max(0, Math.floor((next / into.pages) * run.pages) - 1)
+      const last = Math.min(run.pages - 1, Math.ceil((end / into.pages) * run.pages) + 1)
+      const rows = yield* sql<PageRow>`
+        SELECT place, entries FROM key_page
+        WHERE place BETWEEN ${placeOf(run.id, first)} AND ${placeOf(run.id, last)}`
+      for (const { entries } of rows)
+        eachEntry(fromBytes(entries), (hash, offset) => dealer.take(hash, offset))
+    }
+    const pages = dealer.deal()
+    for (const page of pages) eachEntry(page, (hash) => into.filter?.add(hash))
+    yield* writePages(sql, into.id, next, pages)
+    merge.next = end
+    if (end < into.pages) return
+    const ids = JSON.stringify(from.map(({ id }) => id))
+    yield* sql`UPDATE key_run SET live = 1 WHERE id = ${into.id}`
+    yield* sql`UPDATE key_run SET live = 0 WHERE id IN (SELECT value FROM json_each(${ids}))`
+    yield* sql`DELETE FROM key_filter WHERE run_id IN (SELECT value FROM json_each(${ids}))`
+    yield* writeFilter(sql, into)
+    this.merges = this.merges.filter((other) => other !== merge)
+    for (const { id, pages } of from) this.remains.push({ id, next: 0, end: pages })
+    // It stands where the oldest of them stood: runs lie in the order of their offsets.
+    this.runs = this.runs.flatMap((run) => (run === from[0] ? [into] : from.includes(run) ? [] : [run]))
+    this.boundFilters()
+    yield* this.beginMerges(sql)
+  })
 
   /** Removes some pages more, twice as many as a step writes, for a merge leaves more behind than it makes. */
-  private remove(sql: SqlClient.SqlClient) {
-    return Effect.gen(this, function* () {
-      let pages = 2 * this.limits.pagesPerStep * Math.max(1, this.merges.length)
-      while (pages > 0) {
-        const [run] = this.remains
-        if (run === undefined) return
-        const next = Math.min(run.end, run.next + pages)
-        if (next > run.next) {
-          yield* sql`
-            DELETE FROM key_page WHERE place BETWEEN ${placeOf(run.id, run.next)} AND ${placeOf(run.id, next - 1)}`
-        }
-        pages -= next - run.next
-        run.next = next
-        if (next < run.end) return
-        yield* sql`DELETE FROM key_run WHERE id = ${run.id}`
-        this.remains.shift()
+  private readonly remove = Effect.fnUntraced(function* (this: KeyIndex, sql: SqlClient.SqlClient) {
+    let pages = 2 * this.limits.pagesPerStep * Math.max(1, this.merges.length)
+    while (pages > 0) {
+      const [run] = this.remains
+      if (run === undefined) return
+      const next = Math.min(run.end, run.next + pages)
+      if (next > run.next) {
+        yield* sql`
+          DELETE FROM key_page WHERE place BETWEEN ${placeOf(run.id, run.next)} AND ${placeOf(run.id, next - 1)}`
       }
-    })
-  }
+      pages -= next - run.next
+      run.next = next
+      if (next < run.end) return
+      yield* sql`DELETE FROM key_run WHERE id = ${run.id}`
+      this.remains.shift()
+    }
+  })
 
   /** An empty filter, unless it would take more memory than all filters may: SQLite would not keep it either. */
   private filterFor(keys: number): Filter | undefined {
@@ -289,47 +295,48 @@ export class KeyIndex {
     for (const run of this.runs) if (!filtered.has(run)) run.filter = undefined
   }
 
-  private readFilters(sql: SqlClient.SqlClient) {
-    return Effect.gen(this, function* () {
-      for (const run of this.filtered()) {
-        const [row] = yield* sql<{ bytes: Uint8Array }>`SELECT bytes FROM key_filter WHERE run_id = ${run.id}`
-        if (row !== undefined) run.filter = new Filter(row.bytes)
-      }
-    })
-  }
+  private readonly readFilters = Effect.fnUntraced(function* (this: KeyIndex, sql: SqlClient.SqlClient) {
+    for (const run of this.filtered()) {
+      const [row] = yield* sql<{ bytes: Uint8Array }>`SELECT bytes FROM key_filter WHERE run_id = ${run.id}`
+      if (row !== undefined) run.filter = new Filter(row.bytes)
+    }
+  })
 
   /** Enters the events that lie behind the last run, at most so many; the last offset, where there may be more. */
-  private readYoungest(sql: SqlClient.SqlClient, keysMax: number) {
-    return Effect.gen(this, function* () {
-      let after = this.runs.at(-1)?.lastOffset ?? 0
-      while (this.young.size < keysMax) {
-        const limit = Math.min(eventsReadMax, keysMax - this.young.size)
-        const rows = yield* sql<{ offset: number; topic_id: number; event_id: string }>`
-          SELECT offset, topic_id, event_id FROM event WHERE offset > ${after} ORDER BY offset LIMIT ${limit}`
-        for (const { offset, topic_id, event_id } of rows)
-          this.young.add(this.hashOf(topic_id, event_id), offset)
-        after = rows.at(-1)?.offset ?? after
-        if (rows.length < limit) return undefined
-      }
-      return after
-    })
-  }
+  private readonly readYoungest = Effect.fnUntraced(function* (
+    this: KeyIndex,
+    sql: SqlClient.SqlClient,
+    keysMax: number
+  ) {
+    let after = this.runs.at(-1)?.lastOffset ?? 0
+    while (this.young.size < keysMax) {
+      const limit = Math.min(eventsReadMax, keysMax - this.young.size)
+      const rows = yield* sql<{ offset: number; topic_id: number; event_id: string }>`
+        SELECT offset, topic_id, event_id FROM event WHERE offset > ${after} ORDER BY offset LIMIT ${limit}`
+      for (const { offset, topic_id, event_id } of rows)
+        this.young.add(this.hashOf(topic_id, event_id), offset)
+      after = rows.at(-1)?.offset ?? after
+      if (rows.length < limit) return undefined
+    }
+    return after
+  })
 
   /** Loads the index as it is on the disk. */
-  static load = (sql: SqlClient.SqlClient): Effect.Effect<KeyIndex, SqlError> =>
-    Effect.gen(function* () {
+  static load: (sql: SqlClient.SqlClient) => Effect.Effect<KeyIndex, SqlError> = Effect.fnUntraced(
+    function* (sql) {
       const index = yield* loadRuns(sql)
       yield* index.readFilters(sql)
       yield* index.readYoungest(sql, Number.POSITIVE_INFINITY)
       return index
-    })
+    }
+  )
 
   /**
    * Writes runs of the events behind the last one, inside a transaction, where there are more than stay in memory, and
    * merges them to the end. So a store that was made without this index gets one.
    */
-  static catchUp = (sql: SqlClient.SqlClient): Effect.Effect<void, SqlError> =>
-    Effect.gen(function* () {
+  static catchUp: (sql: SqlClient.SqlClient) => Effect.Effect<void, SqlError> = Effect.fnUntraced(
+    function* (sql) {
       const index = yield* loadRuns(sql)
       while (true) {
         const lastOffset = yield* index.readYoungest(sql, index.limits.youngKeysMax)
@@ -338,7 +345,8 @@ export class KeyIndex {
         yield* index.beginMerges(sql)
         while (index.merges.length > 0 || index.remains.length > 0) yield* index.step(sql)
       }
-    })
+    }
+  )
 }
 
 const nowhere: ReadonlyMap<number, ReadonlyArray<number>> = new Map()

@@ -3,7 +3,7 @@
  * transactions that fail and indexes that are loaded anew. After each step every key is found where it is, and what is
  * on the disk is whole, as `sekali check` would have it.
  */
-import { SqlClient } from "@effect/sql"
+import type { SqlClient } from "@effect/sql"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import fc from "fast-check"
@@ -32,7 +32,7 @@ const tiny: Limits = {
 /** A database with nothing in it but keys, and what has to be in its index. */
 const openKeys = Effect.gen(function* () {
   const sql = yield* held(yield* connectTo(":memory:"))
-  yield* transaction(sql, (sql) => Effect.provideService(migrate, SqlClient.SqlClient, sql))
+  yield* transaction(sql, migrate)
   const offsets = new Map<string, number>()
   let index: KeyIndex | undefined
   let lastOffset = 0
