@@ -152,39 +152,38 @@ export const query = (parameters: PageParameters): string => {
 }
 
 /** Follows the offsets from the first, and ends when the end is reached after the last publisher is done. */
-export const reader = (stage: Stage, process: Process, plan: PlannedReader) =>
-  Effect.gen(function* () {
-    let after: number | undefined
-    // Where nothing new comes, a reader asks less and less often.
-    let pauseMillis = plan.pauseMillis
-    for (;;) {
-      const last = stage.published()
-      const parameters = { limit: plan.limit, topic: plan.topic ?? undefined, after }
-      const answer = yield* call(
-        stage,
-        process,
-        { method: "GET", url: `/events${query(parameters)}` },
-        { type: "page", parameters, reader: process.name },
-        stage.calm() ? patienceMillis : plan.patienceMillis
-      )
-      // A reader whose cursor is refused has nothing to go on with; the checker sees the refusal.
-      if (answer._tag === "Right" && answer.right.status === 422) return
-      const page = answer._tag === "Right" && answer.right.status === 200 ? pageOf(answer.right) : undefined
-      // A connection that breaks under it brings it back soon: it is among the first that a new process answers.
-      const isBroken = answer._tag === "Left" && answer.left._tag === "Reset"
-      const isIdle = page === undefined ? !isBroken : page.next === after
-      pauseMillis = isIdle ? Math.min(pauseMillis * 3, 1000) : plan.pauseMillis
-      if (page !== undefined) {
-        after = page.next
-        if (page.more) {
-          stage.world.counters.count("client: more to read")
-          continue
-        }
-        if (last) return
+export const reader = Effect.fnUntraced(function* (stage: Stage, process: Process, plan: PlannedReader) {
+  let after: number | undefined
+  // Where nothing new comes, a reader asks less and less often.
+  let pauseMillis = plan.pauseMillis
+  for (;;) {
+    const last = stage.published()
+    const parameters = { limit: plan.limit, topic: plan.topic ?? undefined, after }
+    const answer = yield* call(
+      stage,
+      process,
+      { method: "GET", url: `/events${query(parameters)}` },
+      { type: "page", parameters, reader: process.name },
+      stage.calm() ? patienceMillis : plan.patienceMillis
+    )
+    // A reader whose cursor is refused has nothing to go on with; the checker sees the refusal.
+    if (answer._tag === "Right" && answer.right.status === 422) return
+    const page = answer._tag === "Right" && answer.right.status === 200 ? pageOf(answer.right) : undefined
+    // A connection that breaks under it brings it back soon: it is among the first that a new process answers.
+    const isBroken = answer._tag === "Left" && answer.left._tag === "Reset"
+    const isIdle = page === undefined ? !isBroken : page.next === after
+    pauseMillis = isIdle ? Math.min(pauseMillis * 3, 2000) : plan.pauseMillis
+    if (page !== undefined) {
+      after = page.next
+      if (page.more) {
+        stage.world.counters.count("client: more to read")
+        continue
       }
-      yield* Effect.sleep(Duration.millis(pauseMillis))
+      if (last) return
     }
-  })
+    yield* Effect.sleep(Duration.millis(pauseMillis))
+  }
+})
 
 // ---------- observers ----------
 
@@ -232,11 +231,10 @@ export const observer = (
 }
 
 /** Reads the books once more, until they are answered. */
-export const lastLook = (stage: Stage, process: Process) =>
-  Effect.gen(function* () {
-    for (;;) {
-      const answer = yield* call(stage, process, { method: "GET", url: "/stats" }, { type: "stats" })
-      if (answer._tag === "Right" && answer.right.status === 200) return
-      yield* Effect.sleep("100 millis")
-    }
-  })
+export const lastLook = Effect.fnUntraced(function* (stage: Stage, process: Process) {
+  for (;;) {
+    const answer = yield* call(stage, process, { method: "GET", url: "/stats" }, { type: "stats" })
+    if (answer._tag === "Right" && answer.right.status === 200) return
+    yield* Effect.sleep("100 millis")
+  }
+})

@@ -103,6 +103,22 @@ export class Disk {
     return new Map([...this.entries].map(([name, file]) => [name, file.size]))
   }
 
+  /** Lays a file on the platter that has been there before. */
+  put(name: string, content: Uint8Array): void {
+    const file = new DiskFile(name)
+    file.write(content, 0)
+    file.sync()
+    this.entries.set(name, file)
+  }
+
+  /** What a living process would read in a file. */
+  content(name: string): Uint8Array {
+    const file = this.entries.get(name)
+    const bytes = new Uint8Array(file?.size ?? 0)
+    file?.read(bytes, 0)
+    return bytes
+  }
+
   /** Whether anything has been written and not yet synced. */
   get unsynced(): boolean {
     return this.entryChanges.length > 0 || [...this.entries.values()].some((file) => file.unsynced > 0)

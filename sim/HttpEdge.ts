@@ -18,18 +18,7 @@ import {
   type HttpServerResponse,
   UrlParams
 } from "@effect/platform"
-import {
-  Context,
-  Duration,
-  Effect,
-  Exit,
-  Inspectable,
-  Layer,
-  Option,
-  Runtime,
-  type Scope,
-  Stream
-} from "effect"
+import { Context, Duration, Effect, Exit, Inspectable, Option, Runtime, type Scope, Stream } from "effect"
 import { type DirectCall, type DirectPublish, ShortWay } from "../src/http/DirectPublish.ts"
 import type { PlainAnswer } from "../src/http/Problems.ts"
 import type { VirtualTime } from "./Clock.ts"
@@ -44,23 +33,21 @@ export interface ServerHost {
 }
 
 /** `HttpServer`, and the short way of a publish, at an address of the simulated network. */
-export const layerHttpServer = (host: ServerHost, address: string) => {
+export const httpServer = (host: ServerHost, address: string) => {
   const short: Short = { publish: undefined }
-  return Layer.succeedContext(
-    Context.make(HttpServer.HttpServer, makeServer(host, address, short)).pipe(
-      Context.add(ShortWay, {
-        install: (publish) =>
-          Effect.acquireRelease(
+  return Context.make(HttpServer.HttpServer, makeServer(host, address, short)).pipe(
+    Context.add(ShortWay, {
+      install: (publish) =>
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            short.publish = publish
+          }),
+          () =>
             Effect.sync(() => {
-              short.publish = publish
-            }),
-            () =>
-              Effect.sync(() => {
-                short.publish = undefined
-              })
-          )
-      })
-    )
+              short.publish = undefined
+            })
+        )
+    })
   )
 }
 
@@ -84,65 +71,69 @@ export const makeServer = (
 
 type Handled = Effect.Effect<void, unknown, HttpServerRequest.HttpServerRequest | Scope.Scope>
 
-const serve = (host: ServerHost, address: string, short: Short, handled: Handled) =>
-  Effect.gen(function* () {
-    const runtime = yield* Effect.runtime<never>()
-    const runFork = Runtime.runFork(runtime)
-    let underWay = 0
-    let whenIdle: () => void = () => undefined
+const serve = Effect.fnUntraced(function* (
+  host: ServerHost,
+  address: string,
+  short: Short,
+  handled: Handled
+) {
+  const runtime = yield* Effect.runtime<never>()
+  const runFork = Runtime.runFork(runtime)
+  let underWay = 0
+  let whenIdle: () => void = () => undefined
 
-    const accept = (delivery: Delivery) => {
-      underWay++
-      const request = new IncomingRequest(host.time, delivery)
-      const { method, originalUrl: target, headers } = request
-      const call = short.publish?.({ method, target, headers })
-      if (call !== undefined) return carry(call, request, delivery)
-      const handling = Effect.provideService(handled, HttpServerRequest.HttpServerRequest, request).pipe(
-        labelled(delivery.exchange)
-      ) as Effect.Effect<void, unknown>
-      // Node calls its listener from the event loop; so the fiber waits for its turn here, too.
-      const fiber = runFork(handling, { immediate: false })
-      fiber.addObserver(() => {
-        delivery.end()
-        if (--underWay === 0) whenIdle()
-      })
-      return () => fiber.unsafeInterruptAsFork(HttpServerError.clientAbortFiberId)
-    }
-
-    // A publish on its short way: it has no fiber but for the arrival of its body.
-    const carry = (call: DirectCall | PlainAnswer, request: IncomingRequest, delivery: Delivery) => {
-      let isOver = false
-      const end = () => {
-        if (isOver) return
-        isOver = true
-        delivery.end()
-        if (--underWay === 0) whenIdle()
-      }
-      const answer = (answer: PlainAnswer) => {
-        if (isOver) return
-        delivery.answer(answer)
-        end()
-      }
-      if ("status" in call) {
-        answer(call)
-        return () => undefined
-      }
-      const arrival = Effect.map(request.arrayBuffer, (body) => call.arrived(new Uint8Array(body), answer))
-      const fiber = runFork(labelled(delivery.exchange)(arrival), { immediate: false })
-      return () => {
-        fiber.unsafeInterruptAsFork(HttpServerError.clientAbortFiberId)
-        call.left()
-        end()
-      }
-    }
-
-    const idle = Effect.async<void>((resume) => {
-      if (underWay === 0) return resume(Effect.void)
-      whenIdle = () => resume(Effect.void)
+  const accept = (delivery: Delivery) => {
+    underWay++
+    const request = new IncomingRequest(host.time, delivery)
+    const { method, originalUrl: target, headers } = request
+    const call = short.publish?.({ method, target, headers })
+    if (call !== undefined) return carry(call, request, delivery)
+    const handling = Effect.provideService(handled, HttpServerRequest.HttpServerRequest, request).pipe(
+      labelled(delivery.exchange)
+    ) as Effect.Effect<void, unknown>
+    // Node calls its listener from the event loop; so the fiber waits for its turn here, too.
+    const fiber = runFork(handling, { immediate: false })
+    fiber.addObserver(() => {
+      delivery.end()
+      if (--underWay === 0) whenIdle()
     })
-    const listen = Effect.sync(() => host.network.listen(address, { process: host.process, accept }))
-    yield* Effect.acquireRelease(listen, (close) => Effect.zipRight(Effect.sync(close), idle))
+    return () => fiber.unsafeInterruptAsFork(HttpServerError.clientAbortFiberId)
+  }
+
+  // A publish on its short way: it has no fiber but for the arrival of its body.
+  const carry = (call: DirectCall | PlainAnswer, request: IncomingRequest, delivery: Delivery) => {
+    let isOver = false
+    const end = () => {
+      if (isOver) return
+      isOver = true
+      delivery.end()
+      if (--underWay === 0) whenIdle()
+    }
+    const answer = (answer: PlainAnswer) => {
+      if (isOver) return
+      delivery.answer(answer)
+      end()
+    }
+    if ("status" in call) {
+      answer(call)
+      return () => undefined
+    }
+    const arrival = Effect.map(request.arrayBuffer, (body) => call.arrived(new Uint8Array(body), answer))
+    const fiber = runFork(labelled(delivery.exchange)(arrival), { immediate: false })
+    return () => {
+      fiber.unsafeInterruptAsFork(HttpServerError.clientAbortFiberId)
+      call.left()
+      end()
+    }
+  }
+
+  const idle = Effect.async<void>((resume) => {
+    if (underWay === 0) return resume(Effect.void)
+    whenIdle = () => resume(Effect.void)
   })
+  const listen = Effect.sync(() => host.network.listen(address, { process: host.process, accept }))
+  yield* Effect.acquireRelease(listen, (close) => Effect.zipRight(Effect.sync(close), idle))
+})
 
 /** A request as the service sees it. */
 class IncomingRequest extends Inspectable.Class implements HttpServerRequest.HttpServerRequest {

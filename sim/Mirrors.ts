@@ -27,6 +27,9 @@ interface One extends Link {
 /** Small, so that pages end in the middle of what is there. */
 const pageEventsMax = 8
 
+/** Runs take long, and most of that time nothing is new. */
+const pollMillisMax = 1000
+
 export class Mirrors {
   private readonly world: World
   private readonly aggregators: ReadonlyArray<Aggregator>
@@ -121,7 +124,8 @@ export class Mirrors {
         from: `http://${from.site.address}`,
         to: `http://${to.site.address}`,
         once,
-        pageEventsMax
+        pageEventsMax,
+        pollMillisMax
       }).pipe(
         Effect.provideService(
           HttpClient.HttpClient,

@@ -128,6 +128,8 @@ export interface PlannedGaps {
 
 /** A whole run. */
 export interface Plan {
+  /** Whether the service has run before, for a moment, and left its database; if not, it is created. */
+  readonly database?: "left" | "none"
   readonly publishers: ReadonlyArray<PlannedPublisher>
   readonly readers: ReadonlyArray<PlannedReader>
   readonly observers: ReadonlyArray<PlannedObserver>
@@ -209,7 +211,7 @@ const submission = (publisher: number): fc.Arbitrary<PlannedSubmission> =>
       pauseMillis
     }))
 
-const publisher = (index: number, submissionsMax = 7): fc.Arbitrary<PlannedPublisher> =>
+const publisher = (index: number, submissionsMax = 6): fc.Arbitrary<PlannedPublisher> =>
   fc.record({
     submissions: fc.array(submission(index), { minLength: 1, maxLength: submissionsMax }),
     attemptsMax: fc.constantFrom(0, 0, 0, 1, 3)
@@ -223,7 +225,7 @@ const limits: fc.Arbitrary<PlannedLimits> = fc.record({
   windowRowsMax: fc.constantFrom(1000, 3, 1),
   checkpointPages: fc.constantFrom(1000, 20, 4),
   keys: fc.record({
-    youngKeysMax: fc.constantFrom(32_768, 2, 2, 5, 16),
+    youngKeysMax: fc.constantFrom(32_768, 32_768, 2, 2, 5, 16),
     keysPerPage: fc.constantFrom(200, 2, 1),
     runsPerMerge: fc.constantFrom(8, 3, 2, 2),
     pagesPerStep: fc.constantFrom(32, 2, 1, 1),
@@ -291,7 +293,7 @@ const noPeers = fc.constant({ peers: [], mirrorOutages: [], partitions: [] })
 // Their publishers' own keys begin behind those of the first aggregator's; the shared ones are the same everywhere.
 const peer = (index: number): fc.Arbitrary<PlannedPeer> =>
   fc.record({
-    publishers: fc.array(publisher(10 + index, 4), { minLength: 1, maxLength: 2 }),
+    publishers: fc.array(publisher(10 + index, 3), { minLength: 1, maxLength: 2 }),
     readers: fc.array(reader, { maxLength: 1 }),
     outages: fc.array(outage, { maxLength: 1 }).map((outages) => outages.flat())
   })
@@ -339,16 +341,20 @@ const plainPlan: fc.Arbitrary<Plan> = fc
       { maxLength: 2 }
     ),
     subscribers: fc.oneof(
-      { weight: 1, arbitrary: fc.constant([]) },
-      { weight: 1, arbitrary: fc.array(subscriber, { minLength: 1, maxLength: 3 }) }
+      { weight: 2, arbitrary: fc.constant([]) },
+      { weight: 1, arbitrary: fc.array(subscriber, { minLength: 1, maxLength: 2 }) }
     ),
     outages: fc.array(fc.oneof(outage, killThenCut), {
       maxLength: 2
     }),
+    database: fc.oneof(
+      { weight: 7, arbitrary: fc.constant("left" as const) },
+      { weight: 1, arbitrary: fc.constant("none" as const) }
+    ),
     lastOutage: fc.constantFrom("power cut", "power cut", "kill", "stop", "stop", "none", "none"),
     limits,
     exchange: fc.oneof(
-      { weight: 18, arbitrary: noPeers },
+      { weight: 58, arbitrary: noPeers },
       { weight: 1, arbitrary: mirrored(1) },
       { weight: 1, arbitrary: mirrored(2) }
     )

@@ -4,17 +4,18 @@
  * proved itself; in the calm that follows everything must finish within a bounded time (G7). Where there are several
  * aggregators, each is judged by its own history, and all together by what they hold at the end (G9).
  */
-import { Aggregator, calmMillisMax } from "./Aggregator.ts"
+import { Aggregator, calmMillisMax, type Part } from "./Aggregator.ts"
 import type { Violation } from "./Checker.ts"
 import type { Choices, Deviation } from "./Choices.ts"
 import type { Counters } from "./Counters.ts"
 import { checkConvergence } from "./check/Convergence.ts"
 import { noDiskFaults } from "./Disk.ts"
+import { emptyDatabase } from "./EmptyDatabase.ts"
 import type { Entry } from "./History.ts"
 import { Mirrors } from "./Mirrors.ts"
 import { noNetworkFaults } from "./Network.ts"
 import type { Plan } from "./Plan.ts"
-import { firstSite } from "./Service.ts"
+import { databaseFile, firstSite, type Site } from "./Service.ts"
 import type { Swarm } from "./Swarm.ts"
 import type { Note } from "./Trace.ts"
 import { EscapeError, type Outcome, simulate, type World } from "./World.ts"
@@ -67,6 +68,8 @@ export interface RunOptions {
 
 /** Carries a plan out. */
 export const runPlan = (options: RunOptions): RunResult => {
+  const { plan } = options
+  const databases = plan.database === "left" ? sitesOf(plan).map(emptyDatabase) : []
   let last: World | undefined
   let run: Run | undefined
   let violations: ReadonlyArray<Violation>
@@ -82,7 +85,11 @@ export const runPlan = (options: RunOptions): RunResult => {
       },
       (world) => {
         last = world
-        run = new Run(world, options.plan)
+        for (const [index, { name }] of sitesOf(plan).entries()) {
+          const database = databases[index]
+          if (database !== undefined) world.machine(name).disk.put(databaseFile, database)
+        }
+        run = new Run(world, plan)
         return run.carryOut()
       }
     )
@@ -112,6 +119,14 @@ export const runPlan = (options: RunOptions): RunResult => {
   }
 }
 
+const sitesOf = ({ peers }: Plan): readonly [Site, ...ReadonlyArray<Site>] => [
+  firstSite,
+  ...peers.map((_, index) => {
+    const name = `peer-${index + 1}`
+    return { name, address: `${name}:8080` }
+  })
+]
+
 class Run {
   readonly aggregators: ReadonlyArray<Aggregator>
   private readonly world: World
@@ -122,16 +137,11 @@ class Run {
     this.world = world
     this.plan = plan
     const { limits } = plan
+    const [site, ...sites] = sitesOf(plan)
+    const peers = plan.peers.map((peer) => ({ ...peer, observers: [], subscribers: [], limits }))
     this.aggregators = [
-      new Aggregator(world, firstSite, plan),
-      ...plan.peers.map((peer, index) => {
-        const name = `peer-${index + 1}`
-        return new Aggregator(
-          world,
-          { name, address: `${name}:8080` },
-          { ...peer, observers: [], subscribers: [], limits }
-        )
-      })
+      new Aggregator(world, site, plan),
+      ...sites.map((site, index) => new Aggregator(world, site, peers[index] as Part))
     ]
     const serving = (server: string) => this.aggregators.find((aggregator) => aggregator.isServer(server))
     world.network.delivered = (call, server) => serving(server)?.delivered(call, server)

@@ -55,6 +55,12 @@ const costs = [50, 50, 50, 50, 50, 50, 50, 50, 50, 1, 1, 200, 200, 500, 1000, 15
 const pauses = [undefined, undefined, 0, 300, 1000, 3000, 10_000] as const
 const pauseSteps = 20
 
+/**
+ * What `shouldYield` answers to preempt. Effect yields at a priority that is given by setting it for a moment, which
+ * takes a dozen operations; where none is given, the fiber keeps its own, and all have the same here.
+ */
+const samePriority = undefined as unknown as number
+
 /** One fiber's tasks, in the order they came. */
 interface Entry {
   readonly process: SimProcess
@@ -170,7 +176,7 @@ export class SimScheduler {
     this.operations++
     if (--this.budget > 0 && process.alive) return false
     this.budget = Number.MAX_SAFE_INTEGER
-    return 0
+    return samePriority
   }
 
   schedule(process: SimProcess, task: Scheduler.Task, fiber: AnyFiber | undefined): void {

@@ -5,7 +5,7 @@
 import { Reactivity } from "@effect/experimental"
 import { SqlError } from "@effect/sql/SqlError"
 import { SqliteClient } from "@effect/sql-sqlite-node"
-import { Cause, Effect, Layer, Logger } from "effect"
+import { Cause, Effect, FiberRef, HashSet, Logger } from "effect"
 import { run } from "../src/App.ts"
 import { defaults, KeyIndexLimits, ReadingLimits, SequenceLimits, Settings } from "../src/Config.ts"
 import { Database } from "../src/store/Database.ts"
@@ -66,7 +66,7 @@ const writeLogAgain = ({ mount }: Process) =>
   })
 
 const database = ({ counters }: World, process: Process, checkpointPages: number) =>
-  Layer.succeed(Database, {
+  Database.of({
     name: databaseFile,
     writeLogAgain: writeLogAgain(process),
     connect: SqliteClient.make({ filename: databaseFile, disableWAL: true }).pipe(
@@ -74,15 +74,14 @@ const database = ({ counters }: World, process: Process, checkpointPages: number
       // SQLite checkpoints by itself after so many pages of log; by default a run would not come so far.
       Effect.tap((sql) => sql.unsafe(`PRAGMA wal_autocheckpoint = ${checkpointPages}`)),
       Effect.map((sql) => countingKeys(sql, counters)),
-      Effect.provide(Reactivity.layer)
+      Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make)
     )
   })
 
 const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) =>
   run.pipe(
-    Effect.provide(
-      Layer.merge(world.layerHttpServer(process, address), database(world, process, limits.checkpointPages))
-    ),
+    Effect.provide(world.httpServer(process, address)),
+    Effect.provideService(Database, database(world, process, limits.checkpointPages)),
     Effect.provideService(Settings, {
       ...defaults,
       queueEventsMax: limits.queueEventsMax,
@@ -92,7 +91,7 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       publishSecondsMax: limits.publishSecondsMax,
       gapSeconds: limits.gaps?.seconds ?? defaults.gapSeconds,
       gapEvents: limits.gaps?.events ?? defaults.gapEvents,
-      heartbeatSeconds: 0.5
+      heartbeatSeconds: 1.5
     }),
     Effect.provideService(SequenceLimits, { gapsMax: limits.gaps?.max ?? 1000 }),
     limits.keys === undefined ? (service) => service : Effect.provideService(KeyIndexLimits, limits.keys),
@@ -105,7 +104,7 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       feedEventsMax: 8,
       feedBytesMax: 1500
     }),
-    Effect.provide(Logger.add(countingLogger(world)))
+    Effect.locallyWith(FiberRef.currentLoggers, HashSet.add(countingLogger(world)))
   )
 
 /** Keeps the service running, and says in the history what befalls it. */
@@ -218,7 +217,7 @@ export class Supervisor {
     this.state = "down"
     if (this.released) return
     // A supervisor waits longer, the more starts have failed in a row.
-    const usual = usualDownMillis * 4 ** Math.min(this.failuresInARow, 3)
+    const usual = usualDownMillis * 8 ** Math.min(this.failuresInARow, 2)
     this.world.time.after((this.downMillis ?? usual) * 1000, this, () => {
       if (this.state === "down" && !this.released) this.process = this.start()
     })

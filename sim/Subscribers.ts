@@ -16,10 +16,10 @@ import type { PlannedSubscriber } from "./Plan.ts"
 import type { Process } from "./World.ts"
 
 /** How long a stream may be silent; the service's heartbeat in runs is shorter. */
-const silentSecondsMax = 2
+const silentSecondsMax = 4
 
 /** How often a subscriber looks whether it has seen what it is to see. */
-const lookMillis = 50
+const lookMillis = 250
 
 interface One {
   readonly name: string
@@ -105,7 +105,7 @@ export class Subscribers {
       after: one.seen,
       silentSecondsMax,
       requestSecondsMax: 2,
-      backoffMillisMax: 500,
+      backoffMillisMax: 1000,
       onRetry: ({ trouble }) =>
         Effect.sync(() => {
           world.counters.count(`subscriber: came again after ${trouble.kind}`)

@@ -16,7 +16,7 @@ import { makeClock, VirtualTime, WallClock } from "./Clock.ts"
 import { Counters } from "./Counters.ts"
 import { Disk, type DiskFaults, noDiskFaults } from "./Disk.ts"
 import { fiberCounter, type Guard, guard } from "./Guard.ts"
-import { layerHttpServer } from "./HttpEdge.ts"
+import { httpServer } from "./HttpEdge.ts"
 import type { Mount, Operation } from "./Mount.ts"
 import { Network, type NetworkFaults, noNetworkFaults } from "./Network.ts"
 import { type CrashKind, forgetRoots, fork, type Machine, type Process, withSurroundings } from "./Process.ts"
@@ -67,16 +67,20 @@ export const simulate = <A>(options: WorldOptions, body: (world: World) => A): A
   if (inUse) throw new Error("a simulation runs already")
   const world = new World(options)
   const fibersBefore = MutableRef.get(fiberCounter)
+  const { stackTraceLimit } = Error
   inUse = true
   try {
     // Fiber ids go into hashes and logs; a run begins them at the same number wherever it takes place.
     MutableRef.set(fiberCounter, 0)
+    // Most errors of a run are those that were asked for, and their stacks cost more than they say.
+    if (options.verbose !== true) Error.stackTraceLimit = 0
     world.enter()
     const result = body(world)
     world.checkEscapes()
     return result
   } finally {
     world.clear()
+    Error.stackTraceLimit = stackTraceLimit
     MutableRef.set(fiberCounter, Math.max(fibersBefore, MutableRef.get(fiberCounter)))
     inUse = false
   }
@@ -178,8 +182,8 @@ export class World {
   }
 
   /** The HTTP server of a process, at an address of the network. */
-  layerHttpServer(process: Process, address: string) {
-    return layerHttpServer({ network: this.network, time: this.time, process: process.sim }, address)
+  httpServer(process: Process, address: string) {
+    return httpServer({ network: this.network, time: this.time, process: process.sim }, address)
   }
 
   /** Asks a process to stop, as SIGTERM does; it takes the time its finalizers take. */

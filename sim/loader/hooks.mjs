@@ -1,11 +1,10 @@
 /**
  * Module hooks for Node, in the thread that Node keeps for them: the database driver's import of better-sqlite3
- * finds the simulated one, and files that mutants are meant for are changed as they are read. TypeScript as
- * such is left to tsx, but for mutated files, whose text tsx would read from the disk.
+ * finds the simulated one, TypeScript becomes JavaScript, and files that mutants are meant for are changed before that.
  */
 import { readFile } from "node:fs/promises"
-import { createRequire } from "node:module"
 import { fileURLToPath, pathToFileURL } from "node:url"
+import { transform } from "esbuild"
 import { applyMutants, facade, isSimulatedImport } from "./mutate.mjs"
 
 let mutants = []
@@ -20,13 +19,11 @@ export const resolve = (specifier, context, next) =>
     : next(specifier, context)
 
 export const load = async (url, context, next) => {
-  if (mutants.length === 0 || !url.startsWith("file:")) return next(url, context)
+  if (!url.startsWith("file:") || !url.endsWith(".ts")) return next(url, context)
   const path = fileURLToPath(url)
-  const mutated = applyMutants(path, await readSource(path, mutants), mutants)
-  if (mutated === undefined) return next(url, context)
-  // esbuild is what tsx itself uses, and is found from there.
-  const esbuild = createRequire(createRequire(import.meta.url).resolve("tsx"))("esbuild")
-  const { code } = await esbuild.transform(mutated, {
+  const written = await readFile(path, "utf8")
+  // Names of functions are not kept as they are written: to set them costs more than most functions take.
+  const { code } = await transform(applyMutants(path, written, mutants) ?? written, {
     loader: "ts",
     format: "esm",
     target: "node20",
@@ -35,7 +32,3 @@ export const load = async (url, context, next) => {
   })
   return { format: "module", source: code, shortCircuit: true }
 }
-
-/** Reads only what some mutant is meant for. */
-const readSource = (path, mutants) =>
-  mutants.some((mutant) => path.endsWith(mutant.file)) ? readFile(path, "utf8") : ""

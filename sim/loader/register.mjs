@@ -1,14 +1,11 @@
 /**
- * Prepares Node to run the simulator: `node --import ./sim/loader/register.mjs sim/….ts`. TypeScript runs
- * through tsx, the database driver finds the simulated disk, and the mutants of SEKALI_SIM_MUTANTS (a JSON
+ * Prepares Node to run the simulator: `node --import ./sim/loader/register.mjs sim/….ts`. TypeScript is
+ * compiled as it is loaded, the database driver finds the simulated disk, and the mutants of SEKALI_SIM_MUTANTS (a JSON
  * array of {file, find, replace}) are applied to the modules they name. A mutant that does not apply stops the
  * process before anything is run.
  */
 import { register } from "node:module"
-import { register as registerTypeScript } from "tsx/esm/api"
 import { mutantsFromEnvironment } from "./mutate.mjs"
 
 const mutants = mutantsFromEnvironment()
-registerTypeScript()
-// Registered last, so that it is asked first.
 register("./hooks.mjs", import.meta.url, { data: { mutants } })

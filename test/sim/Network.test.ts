@@ -20,7 +20,9 @@ interface Setting {
 
 const serve = (world: World, app: App) =>
   world.start("server", (process) =>
-    launch(HttpServer.serve(app).pipe(Layer.provide(world.layerHttpServer(process, address))))
+    launch(
+      HttpServer.serve(app).pipe(Layer.provide(Layer.succeedContext(world.httpServer(process, address))))
+    )
   )
 
 const withServer = <A>(

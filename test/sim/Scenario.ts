@@ -119,7 +119,11 @@ export const startServer = (world: World, flaw: Flaw): Process =>
   world.start("server", (process) =>
     serve(
       flaw,
-      Layer.mergeAll(database("sample.db"), world.layerHttpServer(process, address), HttpServer.layerContext),
+      Layer.mergeAll(
+        database("sample.db"),
+        Layer.succeedContext(world.httpServer(process, address)),
+        HttpServer.layerContext
+      ),
       launch
     )
   )
