@@ -13,6 +13,7 @@ export interface SettingsShape {
   readonly queueEventsMax: number
   /** Bodies, from their first byte to the commit. */
   readonly queueBytesMax: number
+  /** Nothing else is done while SQLite runs a statement; the larger a commit, the longer the others wait. */
   readonly commitEventsMax: number
   readonly requestEventsMax: number
   readonly requestBytesMax: number
@@ -149,7 +150,13 @@ export const definitions: Definitions = {
     64 * 1024 * mebibyte,
     "bytes of request bodies that may be held, from their first byte to the commit"
   ),
-  commitEventsMax: whole("SEKALI_COMMIT_EVENTS_MAX", 10_000, 1, 1_000_000, "events in one commit"),
+  commitEventsMax: whole(
+    "SEKALI_COMMIT_EVENTS_MAX",
+    2000,
+    1,
+    1_000_000,
+    "events in one commit, but for a request that has more"
+  ),
   requestEventsMax: whole("SEKALI_REQUEST_EVENTS_MAX", 10_000, 1, 1_000_000, "events in one request"),
   requestBytesMax: whole(
     "SEKALI_REQUEST_BYTES_MAX",
@@ -207,7 +214,6 @@ export const defaults: SettingsShape = Object.fromEntries(
 
 /** Pairs of settings of which the first must not be less than the second, and why. */
 const relations: ReadonlyArray<readonly [keyof SettingsShape, keyof SettingsShape, string]> = [
-  ["commitEventsMax", "requestEventsMax", "a request is never split across commits"],
   ["queueEventsMax", "requestEventsMax", "a request must fit into the empty queue"],
   ["queueBytesMax", "requestBytesMax", "a request must fit into the empty queue"],
   ["requestBytesMax", "eventBytesMax", "an event must fit into a request"],

@@ -42,7 +42,7 @@ describe("without any setting", () => {
       database: "file:./data/sekali.db",
       queueEventsMax: 65_536,
       queueBytesMax: 64 * 1024 * 1024,
-      commitEventsMax: 10_000,
+      commitEventsMax: 2000,
       requestEventsMax: 10_000,
       requestBytesMax: 16 * 1024 * 1024,
       eventBytesMax: 1024 * 1024,
@@ -156,10 +156,6 @@ describe("a setting", () => {
 describe("settings that do not fit together", () => {
   it.each([
     [
-      { SEKALI_COMMIT_EVENTS_MAX: "99", SEKALI_REQUEST_EVENTS_MAX: "100" },
-      "SEKALI_COMMIT_EVENTS_MAX is 99, which is less than SEKALI_REQUEST_EVENTS_MAX, 100: a request is never split across commits."
-    ],
-    [
       { SEKALI_QUEUE_EVENTS_MAX: "99", SEKALI_REQUEST_EVENTS_MAX: "100" },
       "SEKALI_QUEUE_EVENTS_MAX is 99, which is less than SEKALI_REQUEST_EVENTS_MAX, 100: a request must fit into the empty queue."
     ],
@@ -184,14 +180,13 @@ describe("settings that do not fit together", () => {
   })
 
   it("fit where they are equal", () => {
-    const { variable } = definitions.commitEventsMax
-    expect(settingsOf({ [variable]: "10000" }).commitEventsMax).toBe(10_000)
+    const { variable } = definitions.queueEventsMax
+    expect(settingsOf({ [variable]: "10000" }).queueEventsMax).toBe(10_000)
   })
 
   it("are all told at once", () => {
     const faults = faultsOf({ SEKALI_REQUEST_EVENTS_MAX: "100000", SEKALI_HEADERS_SECONDS_MAX: "31" })
     expect(faults.map((fault) => fault.split(" ", 1)[0])).toEqual([
-      "SEKALI_COMMIT_EVENTS_MAX",
       "SEKALI_QUEUE_EVENTS_MAX",
       "SEKALI_REQUEST_SECONDS_MAX"
     ])

@@ -14,7 +14,7 @@ import {
 } from "../Config.ts"
 import { StoreRefused } from "../domain/Errors.ts"
 import { longWayOnly, ShortWay } from "../http/DirectPublish.ts"
-import { keepYoung } from "../node/Heap.ts"
+import { tune } from "../node/Engine.ts"
 import * as HttpListener from "../node/HttpListener.ts"
 import * as ProcessFigures from "../node/ProcessFigures.ts"
 import { oncePerTurn } from "../node/Scheduling.ts"
@@ -104,7 +104,7 @@ const sentenceOf = (cause: Cause.Cause<unknown>): string => {
 
 /** Serves, and ends the process when that is over. */
 export const start = (): void => {
-  keepYoung()
+  tune()
   // Whoever reads the log may go away; that is no reason to stop.
   process.stdout.on("error", () => {})
   process.stderr.on("error", () => {})

@@ -14,6 +14,7 @@ import { Settings } from "../Config.ts"
 import { Line } from "../domain/Line.ts"
 import { type DirectCall, type DirectPublish, ShortWay } from "../http/DirectPublish.ts"
 import type { PlainAnswer } from "../http/Problems.ts"
+import { Pace } from "./Pace.ts"
 
 /** How long an idle connection is kept. */
 const keepAliveSeconds = 65
@@ -85,14 +86,15 @@ const carry = (
   call: DirectCall,
   request: IncomingMessage,
   response: ServerResponse,
-  unanswered: Unanswered
+  unanswered: Unanswered,
+  pace: Pace
 ) => {
   const chunks: Array<Buffer> = []
   request.on("data", (chunk: Buffer) => chunks.push(chunk))
   request.on("end", () => {
     const [first] = chunks
     const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
-    call.arrived(body, (answer) => send(response, answer, unanswered))
+    pace.do(() => call.arrived(body, (answer) => send(response, answer, unanswered)))
   })
   response.on("close", () => {
     if (!response.writableEnded) call.left()
@@ -137,6 +139,7 @@ const dispatch = (
   request: IncomingMessage,
   response: ServerResponse,
   unanswered: Unanswered,
+  pace: Pace,
   stalledMilliseconds: number
 ) => {
   const { method = "", headers, socket } = request
@@ -157,7 +160,7 @@ const dispatch = (
     else socket.setTimeout(stalledMilliseconds)
   })
   if (isRefused) return send(response, call, unanswered)
-  if (call !== undefined) return carry(call, request, response, unanswered)
+  if (call !== undefined) return carry(call, request, response, unanswered, pace)
   // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An
   // answer that ends after that must not be over twice, for Node takes that for a mistake of its own.
   response.on("close", () => {
@@ -184,6 +187,7 @@ const makeServer = (answering: Answering) =>
     const stalledMilliseconds = Math.max(stalledSecondsMax, ...waits) * 1000
     server.setTimeout(stalledMilliseconds)
     const unanswered = closeWithConnection(server)
+    const pace = new Pace()
     server.on("clientError", (error, socket) => {
       const pending = unanswered.get(socket)?.all() ?? []
       refuseUnparsed(
@@ -193,7 +197,7 @@ const makeServer = (answering: Answering) =>
       )
     })
     server.on("request", (request: IncomingMessage, response: ServerResponse) =>
-      dispatch(answering, request, response, unanswered, stalledMilliseconds)
+      dispatch(answering, request, response, unanswered, pace, stalledMilliseconds)
     )
     // A client that asks before it sends its body is not told to go on where the body is going to be refused.
     server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {

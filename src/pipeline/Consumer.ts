@@ -134,6 +134,8 @@ const run = Effect.gen(function* () {
     const taken = failures > 0 ? yield* intake.poll(1) : yield* intake.take(commitEventsMax)
     if (Option.isNone(taken)) return
     failures = (yield* commit(taken.value)) ? 0 : failures + 1
+    // Where more waits than a commit takes, what has come meanwhile is still read, or refused, between two of them.
+    yield* Effect.yieldNow()
   }
 })
 

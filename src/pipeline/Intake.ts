@@ -195,7 +195,7 @@ const make = Effect.gen(function* () {
       })
     )
 
-  // Adds what waits to `taken` as long as it fits. A first submission always fits: the settings see to it.
+  // Adds what waits to `taken` as long as it fits. A submission is never split: a first one is taken whatever its size.
   const gather = Effect.fnUntraced(function* (taken: Array<Submission>, eventsMax: number) {
     let total = taken.reduce((sum, submission) => sum + submission.events.length, 0)
     while (!ended) {
