@@ -21,9 +21,10 @@ import { checkOrder } from "./check/Order.ts"
 import { checkOutcomes, checkStatuses } from "./check/Outcomes.ts"
 import { checkPages } from "./check/Pages.ts"
 import { checkProgress, type ProgressBounds } from "./check/Progress.ts"
+import { type QueueBounds, QueueCheck } from "./check/Queue.ts"
 import { Report, type Violation } from "./check/Report.ts"
 import { checkSent } from "./check/Sent.ts"
-import { checkStats, type QueueBounds } from "./check/Stats.ts"
+import { checkStats } from "./check/Stats.ts"
 import { checkSubscribers } from "./check/Subscribers.ts"
 import type { Entry } from "./History.ts"
 
@@ -53,8 +54,9 @@ export const check = (
   checkOnce(holdings, evidence, report)
   checkSent(holdings, evidence, report)
   checkBooks(calls, holdings, evidence, report)
-  checkStats(history, calls, holdings, evidence, options, report)
-  checkMetrics(calls, holdings, evidence, report)
+  const queue = new QueueCheck(history, calls.publishes, options, report)
+  checkStats(calls, holdings, evidence, queue, report)
+  checkMetrics(calls, holdings, evidence, queue, report)
   checkListings(calls, holdings, evidence, report)
   checkOrder(calls, holdings, evidence, report)
   checkPages(history, calls, holdings, evidence, report)

@@ -329,7 +329,17 @@ const plainPlan: fc.Arbitrary<Plan> = fc
     observers: fc.array(
       fc.record({
         calls: fc.array(
-          fc.constantFrom("stats", "metrics", "topics", "conflicts", "lookup", "newest", "lines"),
+          fc.constantFrom(
+            "stats",
+            "stats",
+            "metrics",
+            "metrics",
+            "topics",
+            "conflicts",
+            "lookup",
+            "newest",
+            "lines"
+          ),
           {
             minLength: 1,
             maxLength: 10

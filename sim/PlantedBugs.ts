@@ -556,6 +556,13 @@ ${settleKeys}  return { outcomes, declared, duplicateAges }`,
     changes: [change(sequenceBooks, "if (late.length > 0) {", "if (late.length > 1000) {")]
   },
   {
+    name: "sequences: a look for gaps that trusts the last one",
+    mistake: "where no gap was open once, none is looked for again",
+    guarantee: "G7",
+    changes: [change(store, " && gapless.turns === turns", "")],
+    showsInCalm: true
+  },
+  {
     name: "sequences: nobody gives gaps up",
     mistake: "the fiber that does it ends with its first look",
     guarantee: "G7",

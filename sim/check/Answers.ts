@@ -61,16 +61,20 @@ export interface StatsAnswer {
   readonly topicsTotal: number
   readonly lastOffset: number
   readonly duplicateRate: number
-  readonly queue: {
-    readonly events: number
-    readonly eventsMax: number
-    readonly bytes: number
-    readonly bytesMax: number
-  }
+  readonly queue: QueueLevel
 }
 
-/** What /metrics says of events. */
+/** How full the queue is, and its bounds. */
+export interface QueueLevel {
+  readonly events: number
+  readonly eventsMax: number
+  readonly bytes: number
+  readonly bytesMax: number
+}
+
+/** What /metrics says of events, and of the queue. */
 export interface MetricsAnswer {
+  readonly queue: QueueLevel
   readonly events: ReadonlyArray<{
     readonly topic: string
     readonly outcome: "stored" | "duplicate" | "conflict"
@@ -207,8 +211,8 @@ export const readStats = (body: string): StatsAnswer => {
 }
 
 /**
- * Reads Prometheus' text: of the metrics only the one that counts events. Where the store could not be read it may be
- * left out, and the store's errors have to tell of that.
+ * Reads Prometheus' text: of the metrics only those of the queue and the one that counts events. Where the store could
+ * not be read that one may be left out, and the store's errors have to tell of that.
  */
 export const readMetrics = (body: string): MetricsAnswer => {
   const sample =
@@ -222,7 +226,20 @@ export const readMetrics = (body: string): MetricsAnswer => {
     if (topic === undefined) throw new Misshapen(`it counts events by ${brief(line)}`)
     return { topic, outcome: outcome as "stored" | "duplicate" | "conflict", count: Number(count) }
   })
-  return { events }
+  const gauge = (name: string): number => {
+    const [, value] = new RegExp(`^${name} (-?\\d+)$`, "m").exec(body) ?? []
+    if (value === undefined) throw new Misshapen(`it has no ${name}`)
+    return Number(value)
+  }
+  return {
+    events,
+    queue: {
+      events: gauge("sekali_queue_events"),
+      eventsMax: gauge("sekali_queue_events_limit"),
+      bytes: gauge("sekali_queue_bytes"),
+      bytesMax: gauge("sekali_queue_bytes_limit")
+    }
+  }
 }
 
 export const readTopics = (body: string): Listing<TopicBook, string> => {

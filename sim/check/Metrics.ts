@@ -1,12 +1,13 @@
 /**
  * G4 in each answer to /metrics: its counts agree with the history as those of /stats do. They count what had been
  * answered before and no more than had been delivered until then, topic by topic no more than there is at the end, and
- * never go backwards, whatever crashed between.
+ * never go backwards, whatever crashed between. And G6: they tell how full the queue is also while the store is in trouble.
  */
 import type { MetricsAnswer } from "./Answers.ts"
 import { type Calls, describe } from "./Calls.ts"
 import type { Evidence } from "./Evidence.ts"
 import type { Holdings } from "./Holdings.ts"
+import type { QueueCheck } from "./Queue.ts"
 import type { Report } from "./Report.ts"
 import { getOrMake, Rising } from "./Rising.ts"
 import { knownCounts } from "./Stats.ts"
@@ -15,10 +16,17 @@ import { knownCounts } from "./Stats.ts"
 const otherTopics = "(other)"
 
 /** Checks every answer to /metrics. */
-export const checkMetrics = (calls: Calls, holdings: Holdings, evidence: Evidence, report: Report): void => {
+export const checkMetrics = (
+  calls: Calls,
+  holdings: Holdings,
+  evidence: Evidence,
+  queue: QueueCheck,
+  report: Report
+): void => {
   const { received, delivered, unique } = knownCounts(calls, holdings, evidence)
   const told = new Map<string, Rising>()
   for (const { call, answer } of calls.metrics) {
+    queue.check(call, answer.queue)
     if (answer.events.length === 0) continue
     const wrong = (detail: string): void => report.add("G4", `${describe(call)}: ${detail}`, call.settled)
     const stored = sumOf(answer, "stored")

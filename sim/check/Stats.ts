@@ -1,21 +1,15 @@
 /**
- * G4 and G6 in each answer to /stats. The books balance, count what had been answered before and no more than had been
- * delivered until then, and never go backwards, neither from one answer to a later one nor to the end, whatever crashed
- * between. The queue keeps its bounds, and holds no more than what is still under way.
+ * G4 in each answer to /stats, and G6 (see `Queue.ts`). The books balance, count what had been answered before and no
+ * more than had been delivered until then, and never go backwards, neither from one answer to a later one nor to the end,
+ * whatever crashed between.
  */
-import type { Entry } from "../History.ts"
 import type { StatsAnswer } from "./Answers.ts"
-import { type Calls, describe, type Publish } from "./Calls.ts"
+import { type Calls, describe } from "./Calls.ts"
 import type { Evidence } from "./Evidence.ts"
 import type { Books, Holdings } from "./Holdings.ts"
+import type { QueueCheck } from "./Queue.ts"
 import type { Report } from "./Report.ts"
 import { countBelow, Rising } from "./Rising.ts"
-
-/** The bounds that the queue was configured with, where they are to be checked. */
-export interface QueueBounds {
-  readonly queueEventsMax?: number | undefined
-  readonly queueBytesMax?: number | undefined
-}
 
 /** How many topics /stats names. */
 const topicsNamedMax = 1000
@@ -31,18 +25,16 @@ const counters = [
 
 /** Checks every answer to /stats. */
 export const checkStats = (
-  history: ReadonlyArray<Entry>,
   calls: Calls,
   holdings: Holdings,
   evidence: Evidence,
-  bounds: QueueBounds,
+  queue: QueueCheck,
   report: Report
 ): void => {
   const told = counters.map((name) => [name, new Rising()] as const)
   const final = finally_(holdings.books)
   const { received, delivered, unique, topics } = knownCounts(calls, holdings, evidence)
   const topicsKnownAt = topics.map(([at]) => at)
-  const crashes = history.flatMap((entry, index) => (isCrash(entry) ? [index] : []))
 
   for (const { call, answer } of calls.stats) {
     const wrong = (detail: string): void => report.add("G4", `${describe(call)}: ${detail}`, call.settled)
@@ -75,19 +67,9 @@ export const checkStats = (
       wrong(`received is ${answer.received}, when ${deliveredMost} had been delivered`)
     }
     checkTopicNames(answer, topics.slice(0, countBelow(topicsKnownAt, call.invoked)), holdings, wrong)
-    checkQueue(answer, bounds, (detail) => report.add("G6", `${describe(call)}: ${detail}`, call.settled))
-
-    const since = crashes[countBelow(crashes, call.invoked) - 1] ?? -1
-    const underWay = countUnderWay(calls.publishes, since, call.invoked, call.settled)
-    if (answer.queue.events > underWay) {
-      const detail = `${describe(call)}: the queue holds ${answer.queue.events} events, ${underWay} can be under way`
-      report.add("G6", detail, call.settled)
-    }
+    queue.check(call, answer.queue)
   }
 }
-
-const isCrash = (entry: Entry): boolean =>
-  entry.kind === "server" && (entry.change === "killed" || entry.change === "power cut")
 
 const finally_ = (books: Books): Pick<StatsAnswer, (typeof counters)[number]> => ({
   ...books,
@@ -146,36 +128,4 @@ const checkTopicNames = (
     const isAmong = topics.length < topicsNamedMax || (last !== undefined && topic <= last)
     if (isAmong && !names.has(topic)) wrong(`the topic ${topic} is not named`)
   }
-}
-
-const checkQueue = (
-  { queue }: StatsAnswer,
-  { queueEventsMax, queueBytesMax }: QueueBounds,
-  wrong: (detail: string) => void
-): void => {
-  const { events, eventsMax, bytes, bytesMax } = queue
-  if (events < 0 || events > eventsMax) wrong(`the queue holds ${events} events of at most ${eventsMax}`)
-  if (bytes < 0 || bytes > bytesMax) wrong(`the queue holds ${bytes} bytes of at most ${bytesMax}`)
-  if (queueEventsMax !== undefined && eventsMax !== queueEventsMax) {
-    wrong(`the queue is bounded by ${eventsMax} events, not by ${queueEventsMax}`)
-  }
-  if (queueBytesMax !== undefined && bytesMax !== queueBytesMax) {
-    wrong(`the queue is bounded by ${bytesMax} bytes, not by ${queueBytesMax}`)
-  }
-}
-
-// A submission has left the queue when it was answered for good and no other copy of it came; one that was given up, or
-// told to be sent again, may still wait. What a crash abandoned waits no more.
-const countUnderWay = (
-  publishes: ReadonlyArray<Publish>,
-  since: number,
-  invoked: number,
-  settled: number
-): number => {
-  let events = 0
-  for (const { call, sent, answer, possible } of publishes) {
-    if (answer !== undefined && call.settled < invoked && possible.length === 1) continue
-    for (const at of possible) if (at > since && at < settled) events += sent.length
-  }
-  return events
 }

@@ -673,6 +673,17 @@ const badRuns: ReadonlyArray<Bad> = [
   bad("G6", "the bound is not the one that was set", /bounded by 99 events, not by 100/, (run) => {
     tell(run, run.stats, [`"events_max":100`, `"events_max":99`])
   }),
+  bad(
+    "G6",
+    "the metrics tell of more events than the queue may hold",
+    /holds 101 events of at most 100/,
+    (run) => {
+      edit(run, run.metrics, (body) => body.replace(/^(sekali_queue_events) \d+$/m, "$1 101"))
+    }
+  ),
+  bad("G4", "the metrics do not tell of the queue", /it has no sekali_queue_bytes/, (run) => {
+    edit(run, run.metrics, (body) => body.replace(/^sekali_queue_bytes .*\n/m, ""))
+  }),
   bad("G6", "503 does not say when to try again", /answered 503 with "Retry-After: undefined"/, (run) => {
     answer(run, run.refused, 503, `{"type":"urn:sekali:problem:overloaded"}`)
   }),

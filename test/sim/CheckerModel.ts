@@ -92,6 +92,7 @@ interface EventRow extends Values {
 }
 
 const queueEventsMax = 100
+const queueBytesMax = 100_000
 
 export class Model {
   readonly history: Array<Entry> = []
@@ -401,7 +402,14 @@ export class Model {
       ({ topic, outcome, count }) =>
         `sekali_events_received_total{topic="${topic}",outcome="${outcome}"} ${count}\n`
     )
-    return `# TYPE sekali_events_received_total counter\n${lines.join("")}sekali_ready 1\n`
+    const { events, bytes } = this.level
+    const queue = `sekali_queue_events ${events}\nsekali_queue_events_limit ${queueEventsMax}\nsekali_queue_bytes ${bytes}\nsekali_queue_bytes_limit ${queueBytesMax}\n`
+    return `# TYPE sekali_events_received_total counter\n${lines.join("")}${queue}sekali_ready 1\n`
+  }
+
+  private get level() {
+    const events = this.queue.reduce((sum, { operation }) => sum + eventsOf(operation), 0)
+    return { events, bytes: events * 100 }
   }
 
   private readStats(): string {
@@ -409,7 +417,7 @@ export class Model {
     const received = books["received"] as number
     const dropped = books["duplicate_dropped"] as number
     const names = this.all<{ name: string }>("SELECT name FROM topic ORDER BY name").map(({ name }) => name)
-    const waiting = this.queue.reduce((sum, { operation }) => sum + eventsOf(operation), 0)
+    const { events, bytes } = this.level
     return JSON.stringify({
       received,
       unique_processed: books["unique_processed"],
@@ -420,7 +428,7 @@ export class Model {
       last_offset: books["last_offset"],
       uptime: 1.5,
       duplicate_rate: received === 0 ? 0 : dropped / received,
-      queue: { events: waiting, events_max: queueEventsMax, bytes: waiting * 100, bytes_max: 100_000 }
+      queue: { events, events_max: queueEventsMax, bytes, bytes_max: queueBytesMax }
     })
   }
 }
