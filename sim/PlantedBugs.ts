@@ -362,7 +362,10 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     name: "topic normalised after the key is made",
     mistake: "the spelling that was sent becomes part of the key",
     guarantee: "G2",
-    changes: [change("src/domain/Topic.ts", "Option.some(text.toLowerCase())", "Option.some(text)")],
+    changes: [
+      change("src/domain/Topic.ts", "Option.some(text.toLowerCase())", "Option.some(text)"),
+      change("src/http/PlainBody.ts", "return hasUpperCase ? topic.toLowerCase() : topic", "return topic")
+    ],
     showsInCalm: true
   },
   {

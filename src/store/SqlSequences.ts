@@ -263,7 +263,7 @@ export const lookForDue = (sql: SqlClient.SqlClient, { now, openedBefore, events
       SELECT EXISTS (SELECT 1 FROM gap WHERE opened_at <= ${openedBefore})
         OR EXISTS (SELECT 1 FROM gap WHERE opened_at > ${now})
         OR EXISTS (SELECT 1 FROM source WHERE behind > 0 AND behind > ${eventsMax}) AS due,
-        EXISTS (SELECT 1 FROM gap) AS open`,
+        (SELECT min(opened_at) FROM gap) IS NOT NULL AS open`,
     ([row]): "due" | "open" | "none" => (row?.due === 1 ? "due" : row?.open === 0 ? "none" : "open")
   )
 
