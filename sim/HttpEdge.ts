@@ -118,7 +118,7 @@ const serve = Effect.fnUntraced(function* (
       answer(call)
       return () => undefined
     }
-    const arrival = Effect.map(request.arrayBuffer, (body) => call.arrived(new Uint8Array(body), answer))
+    const arrival = Effect.map(request.arrayBuffer, (body) => call.arrived()(new Uint8Array(body), answer))
     const fiber = runFork(labelled(delivery.exchange)(arrival), { immediate: false })
     return () => {
       fiber.unsafeInterruptAsFork(HttpServerError.clientAbortFiberId)

@@ -30,8 +30,11 @@ export interface Head {
 
 /** A publish whose body is on its way. */
 export interface DirectCall {
-  /** To be called once, with the body; `answer` is called once, now or later, unless the client leaves before. */
-  readonly arrived: (body: Uint8Array, answer: (answer: PlainAnswer) => void) => void
+  /**
+   * To be called once, when the body has come. What it gives back is to be called once as well, with that body, when there
+   * is time to read it; `answer` is called once, then or later, unless the client leaves before.
+   */
+  readonly arrived: () => (body: Uint8Array, answer: (answer: PlainAnswer) => void) => void
   /** The client has gone: nobody waits for the answer any more, or for the body. What was offered is committed. */
   readonly left: () => void
 }
@@ -139,8 +142,8 @@ const make = Effect.gen(function* () {
       if (!isReleased) hold.release()
       isReleased = true
     }
-    const take = (bytes: Uint8Array, answer: (answer: PlainAnswer) => void) => {
-      const receivedAt = clock.unsafeCurrentTimeNanos()
+    const take = (receivedAt: bigint, bytes: Uint8Array, answer: (answer: PlainAnswer) => void) => {
+      if (intake.isClosed()) return answer(refused(new Draining()))
       if (intake.isFull()) return answer(refused(full, fullAnswer))
       const events = decodeBody(bytes, body.type, settings)
       if (Either.isLeft(events)) return answer(refused(events.left))
@@ -161,14 +164,17 @@ const make = Effect.gen(function* () {
       fork(watch)
     }
     return {
-      arrived: (bytes, answer) => {
-        if (isReleased) return
-        try {
-          take(bytes, answer)
-        } catch (error) {
-          answer(failed(error))
+      arrived: () => {
+        const receivedAt = clock.unsafeCurrentTimeNanos()
+        return (bytes, answer) => {
+          if (isReleased) return
+          try {
+            take(receivedAt, bytes, answer)
+          } catch (error) {
+            answer(failed(error))
+          }
+          release()
         }
-        release()
       },
       left: () => {
         release()

@@ -6,10 +6,10 @@
 import { HttpServerResponse } from "@effect/platform"
 import { Effect, Option, Stream } from "effect"
 import { ReadingLimits, Settings } from "../Config.ts"
-import { InvalidInput } from "../domain/Errors.ts"
+import { type CursorError, InvalidInput, type StoreError } from "../domain/Errors.ts"
 import type { StoredEvent } from "../domain/Event.ts"
 import { compareInstants, isoTime } from "../domain/Timestamp.ts"
-import { EventStore, type Filter, type Scan } from "../store/EventStore.ts"
+import { EventStore, type Filter, type Scan, type Window } from "../store/EventStore.ts"
 import { type EventsParameters, limitDefault } from "./Api.ts"
 import { problemMembers } from "./Problems.ts"
 import { ReadingRoom } from "./ReadingRoom.ts"
@@ -96,6 +96,12 @@ const pageBody = Effect.fnUntraced(function* (parameters: Parameters) {
   return new TextEncoder().encode(`${head.slice(0, -1)},"events":[${list}],${tail.slice(1)}`)
 })
 
+/** What is still to be read of a stream, and how many events it may have. */
+interface Step {
+  readonly found: Effect.Effect<Window, StoreError | CursorError>
+  readonly left: number
+}
+
 /** All that matches and is stored now, one event a line; what it holds at a time counts as under way to its end. */
 export const eventsStream = Effect.fnUntraced(function* (parameters: Parameters) {
   const store = yield* EventStore
@@ -114,19 +120,19 @@ export const eventsStream = Effect.fnUntraced(function* (parameters: Parameters)
   const first = yield* step({ ...scan, eventsMax })
   const encoder = new TextEncoder()
   const line = (text: string) => encoder.encode(`${text}\n`)
-  const lines = Stream.paginateEffect(
-    { window: first, left: parameters.limit ?? Number.POSITIVE_INFINITY },
-    ({ window, left }) => {
+  // What a step has found leaves before the next one is taken: that one may fail, and what leaves is progress.
+  const begun: Step = { found: Effect.succeed(first), left: parameters.limit ?? Number.POSITIVE_INFINITY }
+  const lines = Stream.paginateEffect(begun, ({ found, left }) =>
+    Effect.map(found, (window) => {
       const events = window.events.filter(({ offset }) => offset <= lastOffset).slice(0, left)
       const body = events.map((event) => `${eventJson(event)}\n`).join("")
       const rest = left - events.length
       const done = window.end || rest === 0 || (scan.order === "asc" && window.scannedTo >= lastOffset)
-      if (done) return Effect.succeed([encoder.encode(body), Option.none()] as const)
-      return Effect.yieldNow().pipe(
-        Effect.zipRight(step({ ...scan, after: window.scannedTo, eventsMax: Math.min(rest, 1000) })),
-        Effect.map((next) => [encoder.encode(body), Option.some({ window: next, left: rest })] as const)
-      )
-    }
+      if (done) return [encoder.encode(body), Option.none<Step>()] as const
+      const further = step({ ...scan, after: window.scannedTo, eventsMax: Math.min(rest, 1000) })
+      const next: Step = { found: Effect.zipRight(Effect.yieldNow(), further), left: rest }
+      return [encoder.encode(body), Option.some(next)] as const
+    })
   ).pipe(
     Stream.catchAll(({ problem }) =>
       Stream.make(line(JSON.stringify({ problem: problemMembers(problem, "/events") })))

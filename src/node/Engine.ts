@@ -5,7 +5,7 @@
  * arrays of a commit are such to it: from then on each of them keeps the young requests that it holds until the whole
  * heap is looked at, they are copied about until then, and its measure is confirmed for good.
  *
- * And it optimizes a function when that has run through a budget of bytecode, four times as much by default as here. A
+ * And it optimizes a function when that has run through a budget of bytecode, twice as much by default as here. A
  * service does the same few things from its first second on, and is faster sooner by a smaller one.
  */
 import { setFlagsFromString } from "node:v8"

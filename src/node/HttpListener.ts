@@ -92,12 +92,18 @@ const carry = (
   const chunks: Array<Buffer> = []
   request.on("data", (chunk: Buffer) => chunks.push(chunk))
   request.on("end", () => {
-    const [first] = chunks
-    const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
-    pace.do(() => call.arrived(body, (answer) => send(response, answer, unanswered)))
+    const read = call.arrived()
+    pace.do(() => {
+      const [first] = chunks
+      const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
+      read(body, (answer) => send(response, answer, unanswered))
+    })
   })
   response.on("close", () => {
-    if (!response.writableEnded) call.left()
+    if (response.writableEnded) return
+    call.left()
+    // Its room is given back, and nobody may hold its bytes any longer.
+    chunks.length = 0
   })
 }
 
@@ -151,7 +157,8 @@ const dispatch = (
   // What was refused before its body has come is read all the same, so that the refusal can be read, too.
   if (isRefused) request.resume()
   // Where its turn is now, nothing that is about waiting concerns it. Under overload most requests take this way.
-  if (isRefused && pending?.first === undefined) return send(response, call, unanswered)
+  const isItsTurn = pending?.first === undefined && response.socket !== null
+  if (isRefused && isItsTurn) return send(response, call, unanswered)
 
   if (pending !== undefined) awaitAnswer(pending, response)
   // While an answer is being made nothing moves; how long that may take is for the service to say.
