@@ -337,6 +337,7 @@ const plainPlan: fc.Arbitrary<Plan> = fc
             "topics",
             "conflicts",
             "lookup",
+            "lookup",
             "newest",
             "lines"
           ),
