@@ -3,7 +3,7 @@
  * history of all that. Its history, together with its database, is all that the checker needs to judge it.
  */
 import { Cause, Exit } from "effect"
-import { check, type Violation } from "./Checker.ts"
+import { check, type Query, type Violation } from "./Checker.ts"
 import { lastLook, observer, publisher, reader, type Stage } from "./Clients.ts"
 import { checkSequences } from "./check/Sequences.ts"
 import type { Entry } from "./History.ts"
@@ -165,7 +165,8 @@ export class Aggregator {
       return [{ guarantee: "simulation", detail: `${name} died: ${Cause.pretty(exit.cause)}` }]
     })
     try {
-      return [...died, ...this.read((sql) => check(history, sql, bounds)), ...this.judgeSequences()]
+      const found = this.read((sql) => [...check(history, sql, bounds), ...this.judgeSequences(sql)])
+      return [...died, ...found]
     } catch (error) {
       if (!(error instanceof SqliteError)) throw error
       return [
@@ -175,11 +176,11 @@ export class Aggregator {
     }
   }
 
-  private judgeSequences(): ReadonlyArray<Violation> {
+  private judgeSequences(query: Query): ReadonlyArray<Violation> {
     const { gaps } = this.part.limits
     const noneOpen = this.hasWaitedForGaps
     const bounds = { noneOpen, gapsMax: gaps?.max ?? Number.POSITIVE_INFINITY }
-    const { violations, seen } = this.read((sql) => checkSequences(sql, bounds))
+    const { violations, seen } = checkSequences(query, bounds)
     for (const name of seen) this.world.counters.count(name)
     return violations
   }

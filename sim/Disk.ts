@@ -16,6 +16,7 @@
  */
 import type { ChoiceStream, Choices } from "./Choices.ts"
 import type { Counters } from "./Counters.ts"
+import { getOrMake } from "./check/Rising.ts"
 import { type Change, DiskFile, type Fate, sectorBytes } from "./DiskFile.ts"
 import { Mount } from "./Mount.ts"
 
@@ -71,6 +72,7 @@ export class Disk {
   private entryChanges: Array<EntryChange> = []
   private readonly mounts = new Set<Mount>()
   private fullUntil = -1
+  private readonly streams = new Map<string, Map<string, ChoiceStream>>()
 
   readonly name: string
   private readonly choices: Choices
@@ -204,11 +206,13 @@ export class Disk {
 
   /** A choice about one file that is not a fault rate. @internal */
   pick(kind: string, file: string, n: number): number {
-    return this.choices.of(`disk-${kind}/${file}`).pick(n)
+    return this.stream(kind, file).pick(n)
   }
 
+  /** Asked for with every call: to put its name together takes longer than the rest. */
   private stream(kind: string, file: string): ChoiceStream {
-    return this.choices.of(`disk-${kind}/${file}`)
+    const ofKind = getOrMake(this.streams, kind, () => new Map<string, ChoiceStream>())
+    return getOrMake(ofKind, file, () => this.choices.of(`disk-${kind}/${file}`))
   }
 
   /** Undoes, for each name, some number of its last unsynced changes; none is the harmless number. */
