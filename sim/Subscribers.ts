@@ -26,6 +26,8 @@ interface One {
   readonly plan: PlannedSubscriber
   /** The offset of the last event that it has seen: what it keeps when it is killed. */
   seen: number | undefined
+  /** Whether it has seen all that it is to see. */
+  isThrough: boolean
   /** Whether it is started again. */
   down: boolean
   /** The streams that are open: how to say that each is over. */
@@ -43,6 +45,7 @@ export class Subscribers {
       name: `${prefix}subscriber-${index}`,
       plan,
       seen: plan.from === "the beginning" ? 0 : undefined,
+      isThrough: false,
       down: false,
       open: new Set(),
       process: undefined
@@ -114,6 +117,7 @@ export class Subscribers {
       Stream.runForEach(({ offset, json }) =>
         Effect.gen(function* () {
           if (plan.readMillis > 0) yield* Effect.sleep(Duration.millis(plan.readMillis))
+          if (one.isThrough) return
           record({ kind: "followed", at: world.time.now, subscriber: one.name, event: json })
           world.counters.count("subscriber: saw an event")
           one.seen = offset
@@ -159,8 +163,13 @@ export class Subscribers {
           continue
         }
         const last = events[0]?.offset ?? 0
-        // One that began at some moment, and saw nothing, may have begun behind all of it.
-        while (one.seen !== undefined && one.seen < last) yield* Effect.sleep(Duration.millis(lookMillis))
+        // One that began at some moment, and saw nothing, may have begun behind all of it. Nor does it see anything from
+        // here on: it would be owed all that is behind that.
+        const isThrough = () => {
+          one.isThrough = one.seen === undefined || one.seen >= last
+          return one.isThrough
+        }
+        while (!isThrough()) yield* Effect.sleep(Duration.millis(lookMillis))
         return
       }
     })
