@@ -97,6 +97,6 @@ const search = (name: string, seedsMax: number, shrinkSeconds: number): Finding 
   })
 }
 
-const [name = "", seeds = "400", shrinkSeconds = "20"] = process.argv.slice(2)
+const [name = "", seeds = "1000", shrinkSeconds = "20"] = process.argv.slice(2)
 process.stdout.write(`${JSON.stringify(search(name, Number(seeds), Number(shrinkSeconds)))}\n`)
 process.exit(0)

@@ -11,7 +11,7 @@ import { type PlantedBug, plantedBugs } from "./PlantedBugs.ts"
 const help = `npm run sim:mutants -- [options]: plants bugs in the service and has the simulator find them.
 
   --only TEXT     only the bugs whose name has this text in it; may be repeated
-  --seeds N       how many seeds to try for each (default: 400)
+  --seeds N       how many seeds to try for each (default: 1000)
   --shrink N      seconds to spend on the smallest story of each (default: 20; 0: none)
   --jobs N        how many at a time (default: one for each core)
   --list          the bugs and the guarantees by which they have to fall
@@ -82,7 +82,7 @@ const main = async (): Promise<number> => {
   const { values } = parseArgs({
     options: {
       only: { type: "string", multiple: true, default: [] },
-      seeds: { type: "string", default: "400" },
+      seeds: { type: "string", default: "1000" },
       shrink: { type: "string", default: "20" },
       jobs: { type: "string", default: String(availableParallelism()) },
       list: { type: "boolean", default: false },
