@@ -4,6 +4,7 @@
  * by most of the early faults where it belongs to the run. It is made once for each site, by the very service.
  */
 import { Choices } from "./Choices.ts"
+import { easyLimits } from "./Plan.ts"
 import { databaseFile, type Site, Supervisor } from "./Service.ts"
 import { hashText } from "./Trace.ts"
 import { simulate } from "./World.ts"
@@ -13,16 +14,6 @@ const made = new Map<string, Uint8Array>()
 
 const agoMillis = 3_600_000
 
-/** As the service leaves it; the limits that it runs with do not matter. */
-const limits = {
-  queueEventsMax: 64,
-  queueBytesMax: 1024 * 1024,
-  commitEventsMax: 64,
-  publishSecondsMax: 5,
-  windowRowsMax: 1000,
-  checkpointPages: 1000
-}
-
 /** The bytes of the file, the same in every process. No run may be under way. */
 export const emptyDatabase = (site: Site): Uint8Array => {
   const known = made.get(site.name)
@@ -30,7 +21,7 @@ export const emptyDatabase = (site: Site): Uint8Array => {
   const bytes = simulate({ choices: Choices.replay([]), seed: hashText(site.name) }, (world) => {
     const { disk, wall } = world.machine(site.name)
     wall.jump(-agoMillis)
-    const supervisor = new Supervisor(world, site, limits, () => undefined)
+    const supervisor = new Supervisor(world, site, easyLimits, () => undefined)
     const drive = (until: () => boolean) =>
       world.run(() => {
         supervisor.look()

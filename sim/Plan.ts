@@ -116,6 +116,16 @@ export interface PlannedLimits {
   readonly keys?: PlannedKeys
 }
 
+/** Limits that are not met by ordinary traffic. */
+export const easyLimits: PlannedLimits = {
+  queueEventsMax: 64,
+  queueBytesMax: 1024 * 1024,
+  commitEventsMax: 64,
+  publishSecondsMax: 10,
+  windowRowsMax: 1000,
+  checkpointPages: 1000
+}
+
 /** The limits of the index of keys. */
 export type PlannedKeys = KeyIndexLimits["Type"]
 

@@ -69,7 +69,9 @@ export interface RunOptions {
 /** Carries a plan out. */
 export const runPlan = (options: RunOptions): RunResult => {
   const { plan } = options
-  const databases = plan.database === "left" ? sitesOf(plan).map(emptyDatabase) : []
+  // Made before the world is: each takes one of its own.
+  const databases =
+    plan.database === "left" ? partsOf(plan).map(([site]) => [site.name, emptyDatabase(site)] as const) : []
   let last: World | undefined
   let run: Run | undefined
   let violations: ReadonlyArray<Violation>
@@ -85,10 +87,7 @@ export const runPlan = (options: RunOptions): RunResult => {
       },
       (world) => {
         last = world
-        for (const [index, { name }] of sitesOf(plan).entries()) {
-          const database = databases[index]
-          if (database !== undefined) world.machine(name).disk.put(databaseFile, database)
-        }
+        for (const [name, database] of databases) world.machine(name).disk.put(databaseFile, database)
         run = new Run(world, plan)
         return run.carryOut()
       }
@@ -119,11 +118,13 @@ export const runPlan = (options: RunOptions): RunResult => {
   }
 }
 
-const sitesOf = ({ peers }: Plan): readonly [Site, ...ReadonlyArray<Site>] => [
-  firstSite,
-  ...peers.map((_, index) => {
+/** What is asked of each aggregator, by its site. */
+const partsOf = (plan: Plan): ReadonlyArray<readonly [Site, Part]> => [
+  [firstSite, plan],
+  ...plan.peers.map((peer, index) => {
     const name = `peer-${index + 1}`
-    return { name, address: `${name}:8080` }
+    const site = { name, address: `${name}:8080` }
+    return [site, { ...peer, observers: [], subscribers: [], limits: plan.limits }] as const
   })
 ]
 
@@ -136,13 +137,7 @@ class Run {
   constructor(world: World, plan: Plan) {
     this.world = world
     this.plan = plan
-    const { limits } = plan
-    const [site, ...sites] = sitesOf(plan)
-    const peers = plan.peers.map((peer) => ({ ...peer, observers: [], subscribers: [], limits }))
-    this.aggregators = [
-      new Aggregator(world, site, plan),
-      ...sites.map((site, index) => new Aggregator(world, site, peers[index] as Part))
-    ]
+    this.aggregators = partsOf(plan).map(([site, part]) => new Aggregator(world, site, part))
     const serving = (server: string) => this.aggregators.find((aggregator) => aggregator.isServer(server))
     world.network.delivered = (call, server) => serving(server)?.delivered(call, server)
     world.network.answered = (call, server, status) => serving(server)?.answered(call, server, status)

@@ -4,7 +4,7 @@
  */
 import { performance } from "node:perf_hooks"
 import { Choices } from "./Choices.ts"
-import { type Plan, planOf } from "./Plan.ts"
+import { easyLimits, type Plan, planOf } from "./Plan.ts"
 import { plantedBugs } from "./PlantedBugs.ts"
 import { runPlan } from "./Run.ts"
 import { runSeed, shrink, sizeOf } from "./Shrink.ts"
@@ -29,14 +29,7 @@ const calmPlans = (): ReadonlyArray<Plan> =>
     ...planOf(seed),
     outages: [],
     lastOutage: "none",
-    limits: {
-      queueEventsMax: 64,
-      queueBytesMax: 1024 * 1024,
-      commitEventsMax: 64,
-      publishSecondsMax: 10,
-      windowRowsMax: 1000,
-      checkpointPages: 1000
-    }
+    limits: easyLimits
   }))
 
 const search = (name: string, seedsMax: number, shrinkSeconds: number): Finding => {

@@ -6,7 +6,7 @@ import { Clock, Effect } from "effect"
 import { NotFound } from "../domain/Errors.ts"
 import { isoTime } from "../domain/Timestamp.ts"
 import { Intake } from "../pipeline/Intake.ts"
-import { EventStore, type SourceBook, type SourcesPage } from "../store/EventStore.ts"
+import { EventStore, type ListingPage, type SourceBook, type SourcesPage } from "../store/EventStore.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
 import { lastEventIdHeader, limitDefault } from "./Api.ts"
 import { Attempts } from "./Attempts.ts"
@@ -81,10 +81,7 @@ const known = Effect.fnUntraced(function* (topic: string, eventId: string) {
   return HttpServerResponse.text(body, { contentType: "application/json" })
 })
 
-const topics = Effect.fnUntraced(function* (page: {
-  readonly after: string | undefined
-  readonly limit: number
-}) {
+const topics = Effect.fnUntraced(function* (page: ListingPage<string>) {
   const store = yield* EventStore
   const { items, more } = yield* store.topics(page)
   return {
@@ -103,10 +100,7 @@ const topics = Effect.fnUntraced(function* (page: {
   }
 })
 
-const conflicts = Effect.fnUntraced(function* (page: {
-  readonly after: number | undefined
-  readonly limit: number
-}) {
+const conflicts = Effect.fnUntraced(function* (page: ListingPage<number>) {
   const store = yield* EventStore
   const { items, more } = yield* store.conflicts(page)
   return {

@@ -120,13 +120,16 @@ export interface SourceBook {
 /** How many gaps a `SourceBook` names. */
 export const gapsListedMax = 10
 
-/** Which series a reader wants. */
-export interface SourcesPage {
+/** Which part of a listing a reader wants: from behind an item, or from the first. */
+export interface ListingPage<Cursor> {
+  readonly after: Cursor | undefined
+  readonly limit: number
+}
+
+/** Which series a reader wants, in the order in which they were opened, behind the one with this id. */
+export interface SourcesPage extends ListingPage<number> {
   readonly topic: TopicPattern | undefined
   readonly source: string | undefined
-  /** Only those that were opened after the one with this id. */
-  readonly after: number | undefined
-  readonly limit: number
 }
 
 /** What all series add up to. */
@@ -204,19 +207,15 @@ export class EventStore extends Context.Tag("sekali/EventStore")<
       topicsMax: number
     ) => Effect.Effect<readonly [Books, ReadonlyArray<TopicCounts>], StoreError>
     /** Topics in their alphabetical order, after one of them or from the first. */
-    readonly topics: (page: {
-      readonly after: string | undefined
-      readonly limit: number
-    }) => Effect.Effect<Listing<TopicBook>, StoreError>
+    readonly topics: (page: ListingPage<string>) => Effect.Effect<Listing<TopicBook>, StoreError>
     /** Series in the order in which they were opened. `scannedTo` is to be followed: a page may be short, or empty. */
     readonly sources: (
       page: SourcesPage
     ) => Effect.Effect<Listing<SourceBook> & { readonly scannedTo: number }, StoreError>
     /** Keys with conflicts by their offset, after one of them or from the first. */
-    readonly conflicts: (page: {
-      readonly after: number | undefined
-      readonly limit: number
-    }) => Effect.Effect<Listing<ConflictedKey>, StoreError | CursorError>
+    readonly conflicts: (
+      page: ListingPage<number>
+    ) => Effect.Effect<Listing<ConflictedKey>, StoreError | CursorError>
     /** How many bytes it takes, and its log besides, where that can be told. */
     readonly size: Effect.Effect<Option.Option<{ readonly database: number; readonly log: number }>>
     /**
