@@ -19,10 +19,11 @@ export const countingKeys = (client: SqlClient.SqlClient, counters: Counters): S
   const watch = new Watch(counters)
   const counted = (connection: Connection): Connection => ({
     ...connection,
-    execute: (sql, parameters, transform) =>
-      Effect.tap(connection.execute(sql, parameters, transform), (rows) =>
-        Effect.sync(() => watch.see(sql, parameters, rows))
-      )
+    executeUnprepared: (sql, parameters, transform) =>
+      Effect.map(connection.executeUnprepared(sql, parameters, transform), (rows) => {
+        watch.see(sql, parameters, rows)
+        return rows
+      })
   })
   return Object.assign(client, { reserve: Effect.map(client.reserve, counted) })
 }

@@ -3,8 +3,10 @@
  * instead of the real world.
  */
 import {
-  type Clock,
+  Clock,
   ConfigProvider,
+  Context,
+  DefaultServices,
   Effect,
   type Exit,
   type Fiber,
@@ -53,29 +55,35 @@ export const launch = <A, E>(layer: Layer.Layer<A, E>): Effect.Effect<never, E> 
     )
   )
 
-/** Begins an effect in a process, at one of its next steps. */
-export const fork = <A, E>(effect: Effect.Effect<A, E>, process: SimProcess): Fiber.RuntimeFiber<A, E> =>
-  Runtime.runFork(runtime)(effect, { scheduler: process, immediate: false })
+/** Effect's default runtime, but for its metrics, which time every fiber by the real clock. */
+const bare = Runtime.disableRuntimeFlag(Runtime.defaultRuntime, RuntimeFlags.RuntimeMetrics)
 
-/** Gives an effect its clock, chance, environment and log; without a log, what it logs is dropped. */
-export const withSurroundings =
-  (around: {
-    readonly clock: Clock.Clock
-    readonly random: string
-    readonly env: Readonly<Record<string, string>>
-    readonly log: ((line: string) => void) | undefined
-  }) =>
-  <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    effect.pipe(
-      Effect.withClock(around.clock),
-      Effect.withRandom(Random.make(around.random)),
-      Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(around.env)))),
-      Effect.withTracerEnabled(false),
-      Effect.locally(
-        FiberRef.currentLoggers,
-        around.log === undefined ? HashSet.empty() : HashSet.make(loggerTo(around.log))
-      )
-    )
+/** Begins an effect in a process, at one of its next steps. */
+export const fork = <A, E>(
+  effect: Effect.Effect<A, E>,
+  process: SimProcess,
+  surroundings: Runtime.Runtime<never> = bare
+): Fiber.RuntimeFiber<A, E> => Runtime.runFork(surroundings)(effect, { scheduler: process, immediate: false })
+
+/** What effects find around them: clock, chance, environment and log; without a log, what is logged is dropped. */
+export const surroundings = (around: {
+  readonly clock: Clock.Clock
+  readonly random: string
+  readonly env: Readonly<Record<string, string>>
+  readonly log: ((line: string) => void) | undefined
+}): Runtime.Runtime<never> => {
+  const services = DefaultServices.liveServices.pipe(
+    Context.add(Clock.Clock, around.clock),
+    Context.add(Random.Random, Random.make(around.random)),
+    Context.add(ConfigProvider.ConfigProvider, ConfigProvider.fromMap(new Map(Object.entries(around.env))))
+  )
+  const loggers = around.log === undefined ? [] : [loggerTo(around.log)]
+  return bare.pipe(
+    Runtime.setFiberRef(DefaultServices.currentServices, services),
+    Runtime.setFiberRef(FiberRef.currentTracerEnabled, false),
+    Runtime.setFiberRef(FiberRef.currentLoggers, HashSet.fromIterable(loggers))
+  )
+}
 
 /** Effect keeps every root fiber until it ends, and a crashed one never does: its whole world would stay. */
 export const forgetRoots = (): void => {
@@ -87,9 +95,6 @@ export const forgetRoots = (): void => {
     if (fiber.currentScheduler instanceof SimProcess) scope.roots?.delete(fiber)
   }
 }
-
-/** Effect's default runtime, but for its metrics, which time every fiber by the real clock. */
-const runtime = Runtime.disableRuntimeFlag(Runtime.defaultRuntime, RuntimeFlags.RuntimeMetrics)
 
 const loggerTo = (log: (line: string) => void): Logger.Logger<unknown, void> =>
   Logger.make(({ annotations, logLevel, message }) => {

@@ -5,7 +5,7 @@
 import { Reactivity } from "@effect/experimental"
 import { SqlError } from "@effect/sql/SqlError"
 import { SqliteClient } from "@effect/sql-sqlite-node"
-import { Cause, Effect, FiberRef, HashSet, Logger } from "effect"
+import { Cause, Context, Effect, FiberRef, HashSet, Logger } from "effect"
 import { run } from "../src/App.ts"
 import { defaults, KeyIndexLimits, ReadingLimits, SequenceLimits, Settings } from "../src/Config.ts"
 import { Database } from "../src/store/Database.ts"
@@ -70,19 +70,21 @@ const database = ({ counters }: World, process: Process, checkpointPages: number
     name: databaseFile,
     writeLogAgain: writeLogAgain(process),
     connect: SqliteClient.make({ filename: databaseFile, disableWAL: true }).pipe(
-      Effect.catchAllDefect((cause) => new SqlError({ cause, message: "the database cannot be opened" })),
       // SQLite checkpoints by itself after so many pages of log; by default a run would not come so far.
-      Effect.tap((sql) => sql.unsafe(`PRAGMA wal_autocheckpoint = ${checkpointPages}`)),
+      Effect.tap((sql) =>
+        Effect.flatMap(Effect.scoped(sql.reserve), (connection) =>
+          connection.executeUnprepared(`PRAGMA wal_autocheckpoint = ${checkpointPages}`, [], undefined)
+        )
+      ),
+      Effect.catchAllDefect((cause) => new SqlError({ cause, message: "the database cannot be opened" })),
       Effect.map((sql) => countingKeys(sql, counters)),
       Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make)
     )
   })
 
-const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) =>
-  run.pipe(
-    Effect.provide(world.httpServer(process, address)),
-    Effect.provideService(Database, database(world, process, limits.checkpointPages)),
-    Effect.provideService(Settings, {
+const service = (world: World, process: Process, { address }: Site, limits: PlannedLimits) => {
+  const edges = Context.make(Database, database(world, process, limits.checkpointPages)).pipe(
+    Context.add(Settings, {
       ...defaults,
       queueEventsMax: limits.queueEventsMax,
       queueBytesMax: limits.queueBytesMax,
@@ -93,9 +95,8 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       gapEvents: limits.gaps?.events ?? defaults.gapEvents,
       heartbeatSeconds: 1.5
     }),
-    Effect.provideService(SequenceLimits, { gapsMax: limits.gaps?.max ?? 1000 }),
-    limits.keys === undefined ? (service) => service : Effect.provideService(KeyIndexLimits, limits.keys),
-    Effect.provideService(ReadingLimits, {
+    Context.add(SequenceLimits, { gapsMax: limits.gaps?.max ?? 1000 }),
+    Context.add(ReadingLimits, {
       windowRowsMax: limits.windowRowsMax,
       windowBytesMax: 2000,
       pageStepsMax: 4,
@@ -104,8 +105,14 @@ const service = (world: World, process: Process, { address }: Site, limits: Plan
       feedEventsMax: 8,
       feedBytesMax: 1500
     }),
+    Context.merge(limits.keys === undefined ? Context.empty() : Context.make(KeyIndexLimits, limits.keys)),
+    Context.merge(world.httpServer(process, address))
+  )
+  return run.pipe(
+    Effect.provide(edges),
     Effect.locallyWith(FiberRef.currentLoggers, HashSet.add(countingLogger(world)))
   )
+}
 
 /** Keeps the service running, and says in the history what befalls it. */
 export class Supervisor {

@@ -19,7 +19,7 @@ import { fiberCounter, type Guard, guard } from "./Guard.ts"
 import { httpServer } from "./HttpEdge.ts"
 import type { Mount, Operation } from "./Mount.ts"
 import { Network, type NetworkFaults, noNetworkFaults } from "./Network.ts"
-import { type CrashKind, forgetRoots, fork, type Machine, type Process, withSurroundings } from "./Process.ts"
+import { type CrashKind, forgetRoots, fork, type Machine, type Process, surroundings } from "./Process.ts"
 import { SimProcess, SimScheduler } from "./Scheduler.ts"
 import { Connection, closeGhosts } from "./Sqlite.ts"
 import { enterHost, leaveHost } from "./SqliteVfs.ts"
@@ -160,17 +160,18 @@ export class World {
     const process: Process = { name: sim.name, machine, sim, mount, exit: undefined, main: undefined }
     this.processes.set(sim, process)
     this.trace.note(`${sim.name} starts`)
-    const effect = Effect.suspend(() => main(process)).pipe(
-      withSurroundings({
-        clock: makeClock(this.time, machine.wall, sim),
-        random: `${this.seed}/${sim.name}`,
-        env: options.env ?? {},
-        log:
-          this.options.verbose === true ? (line) => this.trace.remark(`${sim.name} logs ${line}`) : undefined
-      })
-    )
+    const runtime = surroundings({
+      clock: makeClock(this.time, machine.wall, sim),
+      random: `${this.seed}/${sim.name}`,
+      env: options.env ?? {},
+      log: this.options.verbose === true ? (line) => this.trace.remark(`${sim.name} logs ${line}`) : undefined
+    })
     this.scheduler.enter(sim, () => {
-      process.main = fork(effect, sim)
+      process.main = fork(
+        Effect.suspend(() => main(process)),
+        sim,
+        runtime
+      )
     })
     process.main?.addObserver((exit) => {
       if (!sim.alive) return

@@ -5,9 +5,6 @@
 import { HttpServer } from "@effect/platform"
 import { Clock, Context, Effect, Layer } from "effect"
 import { isoTime } from "./domain/Timestamp.ts"
-import * as Attempts from "./http/Attempts.ts"
-import * as ReadingRoom from "./http/ReadingRoom.ts"
-import * as Refusals from "./http/Refusals.ts"
 import * as Server from "./http/Server.ts"
 import * as Consumer from "./pipeline/Consumer.ts"
 import * as Drain from "./pipeline/Drain.ts"
@@ -36,9 +33,6 @@ export const layer = Layer.scopedContext(
     on(Intake.layer),
     on(Feed.layer),
     on(Consumer.layer),
-    on(Attempts.layer),
-    on(Refusals.layer),
-    on(ReadingRoom.layer),
     on(Server.layer),
     on(Drain.layer)
   )

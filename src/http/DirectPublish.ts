@@ -14,7 +14,7 @@ import { Line, type Place } from "../domain/Line.ts"
 import { Intake, type Outcomes } from "../pipeline/Intake.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
 import { attemptHeader } from "./Api.ts"
-import { Attempts } from "./Attempts.ts"
+import { noteAttempt } from "./Attempts.ts"
 import { smallBodyBytes } from "./Body.ts"
 import { type BodyType, decodeBody } from "./Decoding.ts"
 import { bug, type PlainAnswer, problemAnswer } from "./Problems.ts"
@@ -80,7 +80,6 @@ interface Waiting {
 const make = Effect.gen(function* () {
   const settings = yield* Settings
   const intake = yield* Intake
-  const attempts = yield* Attempts
   const refusals = yield* Refusals
   const metrics = yield* Metrics
   const clock = yield* Effect.clock
@@ -131,7 +130,7 @@ const make = Effect.gen(function* () {
     const body = bodyOf(head, bytesMax)
     if (body === undefined) return undefined
     if (intake.isClosed()) return refused(new Draining())
-    attempts.note(textOf(head.headers[attemptHeader]))
+    noteAttempt(metrics, textOf(head.headers[attemptHeader]))
     if (intake.isFull()) return refused(full, fullAnswer)
     const held = intake.hold(body.bytes)
     if (Either.isLeft(held)) return refused(held.left)

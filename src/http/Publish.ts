@@ -8,9 +8,10 @@ import { Settings, type SettingsShape } from "../Config.ts"
 import { WaitedTooLong } from "../domain/Errors.ts"
 import type { Outcome } from "../domain/Event.ts"
 import { Intake } from "../pipeline/Intake.ts"
+import { Metrics } from "../telemetry/Metrics.ts"
 import { within } from "../telemetry/Spans.ts"
 import { attemptHeader } from "./Api.ts"
-import { Attempts } from "./Attempts.ts"
+import { noteAttempt } from "./Attempts.ts"
 import { readBody } from "./Body.ts"
 import { decodeBody } from "./Decoding.ts"
 import { type PlainAnswer, responseOf } from "./Problems.ts"
@@ -49,8 +50,7 @@ export const patience = (settings: Pick<SettingsShape, "publishSecondsMax">): Du
 export const publish = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
   const settings = yield* Settings
   const intake = yield* Intake
-  const attempts = yield* Attempts
-  attempts.note(request.headers[attemptHeader])
+  noteAttempt(yield* Metrics, request.headers[attemptHeader])
   const { type, bytes, room } = yield* within("Body.readBody")(readBody(request, intake, settings))
   const receivedAt = yield* Clock.currentTimeNanos
   const events = yield* within("Decoding.decodeBody")(Effect.suspend(() => decodeBody(bytes, type, settings)))

@@ -9,7 +9,7 @@ import { Intake } from "../pipeline/Intake.ts"
 import { EventStore, type ListingPage, type SourceBook, type SourcesPage } from "../store/EventStore.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
 import { lastEventIdHeader, limitDefault } from "./Api.ts"
-import { Attempts } from "./Attempts.ts"
+import { attemptCounts } from "./Attempts.ts"
 import { eventJson, eventsPage, eventsStream } from "./Events.ts"
 import { handlersOf } from "./Routes.ts"
 import { subscription } from "./Subscription.ts"
@@ -22,8 +22,7 @@ const stats = Effect.fnUntraced(function* (startedAt: bigint) {
   const level = yield* Effect.flatMap(Intake, (intake) => intake.level)
   const books = yield* Effect.flatMap(EventStore, (store) => store.books)
   const { day, month } = yield* Effect.flatMap(EventStore, (store) => store.availability)
-  const publishes = yield* Effect.flatMap(Attempts, ({ counts }) => counts)
-  const { recoverySeconds } = yield* Metrics
+  const metrics = yield* Metrics
   const now = yield* Clock.currentTimeNanos
   return {
     received: books.received,
@@ -43,7 +42,7 @@ const stats = Effect.fnUntraced(function* (startedAt: bigint) {
       bytes: level.bytes,
       bytes_max: level.bytesMax
     },
-    publishes,
+    publishes: attemptCounts(metrics),
     sequences: {
       sources: books.sequences.sources,
       gaps_open: books.sequences.gapsOpen,
@@ -52,7 +51,7 @@ const stats = Effect.fnUntraced(function* (startedAt: bigint) {
     availability: {
       last_24_hours: { share: day.share, downtime_seconds: day.downtimeSeconds },
       last_30_days: { share: month.share, downtime_seconds: month.downtimeSeconds },
-      recovery_seconds: recoverySeconds.get().value
+      recovery_seconds: metrics.recoverySeconds.get().value
     }
   }
 })

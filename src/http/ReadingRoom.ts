@@ -3,7 +3,7 @@
  * together until the last of them is sent. A reader that does not read keeps its bytes, and nobody else's; when there
  * is no room, others are told to come again.
  */
-import { Context, Effect, Layer, type Scope } from "effect"
+import { Context, Effect, type Scope } from "effect"
 import { Settings } from "../Config.ts"
 import { ReadersOverloaded } from "../domain/Errors.ts"
 
@@ -24,9 +24,8 @@ export class ReadingRoom extends Context.Tag("sekali/ReadingRoom")<
 >() {}
 
 /** Room for `readBytesMax` bytes. A single answer always finds room where there is no other. */
-export const layer: Layer.Layer<ReadingRoom, never, Settings> = Layer.effect(
-  ReadingRoom,
-  Effect.gen(function* () {
+export const make: Effect.Effect<Context.Tag.Service<ReadingRoom>, never, Settings> = Effect.gen(
+  function* () {
     const { readBytesMax } = yield* Settings
     const turns = yield* Effect.makeSemaphore(buildersMax)
     let held = 0
@@ -58,5 +57,5 @@ export const layer: Layer.Layer<ReadingRoom, never, Settings> = Layer.effect(
         return Effect.acquireRelease(Effect.succeed(set), () => Effect.sync(() => void set(0)))
       })
     })
-  })
+  }
 )

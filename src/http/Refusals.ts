@@ -2,7 +2,7 @@
  * What is logged of refusals for trouble (not for bad input): the first of each kind at once, and then no more than a
  * line in ten seconds that says how many there have been, so that trouble does not drown its own cause.
  */
-import { Context, Effect, Layer } from "effect"
+import { Context, Effect } from "effect"
 import type { Problem } from "../domain/Errors.ts"
 
 const quietNanos = 10_000_000_000n
@@ -22,28 +22,25 @@ export class Refusals extends Context.Tag("sekali/Refusals")<
 >() {}
 
 /** Counts refusals by the type of their problem. */
-export const layer: Layer.Layer<Refusals> = Layer.effect(
-  Refusals,
-  Effect.map(Effect.clock, (clock) => {
-    const kinds = new Map<string, Kind>()
-    return {
-      note: ({ type, title, status }) => {
-        const now = clock.unsafeCurrentTimeNanos()
-        const kind = kinds.get(type)
-        if (kind !== undefined && now - kind.loggedAt < quietNanos) {
-          kind.since++
-          return undefined
-        }
-        kinds.set(type, { loggedAt: now, since: 0 })
-        const unlogged = kind?.since ?? 0
-        return Effect.logWarning(`refused: ${title.toLowerCase()}`).pipe(
-          Effect.annotateLogs({
-            problem: type,
-            status,
-            ...(unlogged > 0 ? { refused_since_last_line: unlogged } : {})
-          })
-        )
+export const make: Effect.Effect<Context.Tag.Service<Refusals>> = Effect.map(Effect.clock, (clock) => {
+  const kinds = new Map<string, Kind>()
+  return {
+    note: ({ type, title, status }) => {
+      const now = clock.unsafeCurrentTimeNanos()
+      const kind = kinds.get(type)
+      if (kind !== undefined && now - kind.loggedAt < quietNanos) {
+        kind.since++
+        return undefined
       }
+      kinds.set(type, { loggedAt: now, since: 0 })
+      const unlogged = kind?.since ?? 0
+      return Effect.logWarning(`refused: ${title.toLowerCase()}`).pipe(
+        Effect.annotateLogs({
+          problem: type,
+          status,
+          ...(unlogged > 0 ? { refused_since_last_line: unlogged } : {})
+        })
+      )
     }
-  })
-)
+  }
+})

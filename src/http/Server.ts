@@ -3,7 +3,7 @@
  * 500 is left for bugs, which are logged.
  */
 import { type HttpApp, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
-import { Cause, Clock, Effect, Layer } from "effect"
+import { Cause, Clock, Context, Effect, Layer } from "effect"
 import { Draining } from "../domain/Errors.ts"
 import { Intake } from "../pipeline/Intake.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
@@ -15,7 +15,8 @@ import { pages } from "./Pages.ts"
 import { answered, bug, problemResponse } from "./Problems.ts"
 import * as Publish from "./Publish.ts"
 import * as Reading from "./Reading.ts"
-import type { Refusals } from "./Refusals.ts"
+import * as ReadingRoom from "./ReadingRoom.ts"
+import * as Refusals from "./Refusals.ts"
 import { pathOf, type Route, route } from "./Routes.ts"
 
 // Interruption passes: the caller has gone, or the process is about to.
@@ -38,7 +39,7 @@ const noRoute = "(none)"
 /** What surrounds every call. */
 const around = <R>(
   find: (request: HttpServerRequest.HttpServerRequest) => Route<R>
-): HttpApp.Default<never, R | Intake | Refusals | Metrics> =>
+): HttpApp.Default<never, R | Intake | Refusals.Refusals | Metrics> =>
   Effect.gen(function* () {
     const intake = yield* Intake
     const metrics = yield* Metrics
@@ -65,5 +66,11 @@ const serve = Effect.gen(function* () {
   yield* HttpServer.serveEffect(around(route(handlers, yield* pages)))
 })
 
+/** What calls share, and nobody else has. */
+const shared = Effect.gen(function* () {
+  const refusals = Context.make(Refusals.Refusals, yield* Refusals.make)
+  return Context.add(refusals, ReadingRoom.ReadingRoom, yield* ReadingRoom.make)
+})
+
 /** The whole of HTTP, on whatever server is provided. */
-export const layer = Layer.scopedDiscard(serve)
+export const layer = Layer.scopedDiscard(Effect.flatMap(shared, (context) => Effect.provide(serve, context)))

@@ -21,7 +21,7 @@ import { isoTime } from "../domain/Timestamp.ts"
 import { Metrics } from "../telemetry/Metrics.ts"
 import { Database } from "./Database.ts"
 import { beginIfRestored, type Epoch } from "./Epoch.ts"
-import { held, once } from "./HeldClient.ts"
+import { held } from "./HeldClient.ts"
 import {
   applicationId,
   latestMigration,
@@ -49,6 +49,8 @@ export interface Connection {
   readonly beside: <A, E, R>(
     use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | StoreError, R>
+  /** What `read` and `write` would use now; none where it would have to be opened first. */
+  readonly inUse: () => SqlClient.SqlClient | undefined
   /** What kept the last write from succeeding, if it did not, or the damage that was found. */
   readonly trouble: Effect.Effect<Option.Option<StoreError>>
 }
@@ -282,7 +284,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | 
       const attempt = Effect.gen(function* () {
         yield* writeLogAgain
         const sql = yield* held(yield* Scope.extend(connect, scope))
-        yield* prepare(name, yield* once(sql))
+        yield* prepare(name, sql)
         session = { sql, scope }
         return sql
       })
@@ -383,6 +385,13 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | 
       ).pipe(Effect.zipRight(besides.withPermits(1)(Effect.void)))
     )
 
-    return { read, write, probe, beside, trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble)) }
+    return {
+      read,
+      write,
+      probe,
+      beside,
+      inUse: () => session?.sql,
+      trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble))
+    }
   }
 )

@@ -566,9 +566,10 @@ const make = (
   let gapless: { readonly sql: SqlClient.SqlClient; readonly turns: number } | undefined
   let turns = 0
 
+  const noGaps = () => gapless !== undefined && gapless.sql === connection.inUse() && gapless.turns === turns
+
   const lookForGaps = (due: Due) =>
     read((sql) => {
-      if (gapless?.sql === sql && gapless.turns === turns) return Effect.succeed("none" as const)
       const before = turns
       return Effect.tap(lookForDue(sql, due), (found) => {
         gapless = found === "none" ? { sql, turns: before } : undefined
@@ -601,6 +602,7 @@ const make = (
         ? Effect.as(connection.probe, [])
         : within("EventStore.append")(appendEvents(events)),
     declareMissing: Effect.fnUntraced(function* ({ secondsMax, eventsMax }) {
+      if (noGaps()) return 0
       const now = yield* steady
       const due = { now, openedBefore: now - secondsMax * 1000, eventsMax }
       if ((yield* lookForGaps(due)) !== "due") return 0

@@ -1,5 +1,5 @@
 import { it } from "@effect/vitest"
-import { Chunk, Effect, Layer, Stream } from "effect"
+import { Chunk, Effect, Stream } from "effect"
 import { expect } from "vitest"
 import { defaults, Settings } from "../../src/Config.ts"
 import { eventsStream } from "../../src/http/Events.ts"
@@ -21,7 +21,8 @@ it.scoped(
       })
       const response = yield* eventsStream({}).pipe(
         Effect.provideService(EventStore, failing),
-        Effect.provide(Layer.provideMerge(ReadingRoom.layer, Layer.succeed(Settings, defaults)))
+        Effect.provideServiceEffect(ReadingRoom.ReadingRoom, ReadingRoom.make),
+        Effect.provideService(Settings, defaults)
       )
       if (response.body._tag !== "Stream") return expect.fail("the answer is no stream")
       const text = yield* response.body.stream.pipe(Stream.decodeText(), Stream.runCollect)

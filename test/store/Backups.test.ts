@@ -36,8 +36,11 @@ const controlled = (
       connect: Effect.map(database.connect, (client) => {
         const reserve = Effect.map(client.reserve, (connection) => ({
           ...connection,
-          execute: (...call: Parameters<typeof connection.execute>) =>
-            control(call[0], connection.execute(...call))
+          // Called once for each text; what it gives back is run for each statement.
+          executeUnprepared: (...call: Parameters<typeof connection.executeUnprepared>) => {
+            const run = connection.executeUnprepared(...call)
+            return Effect.suspend(() => control(call[0], run))
+          }
         }))
         return new Proxy(client, {
           get: (target, name, receiver): unknown => {

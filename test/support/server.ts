@@ -68,10 +68,10 @@ export class DatabaseHand {
     )
     const reserve = Effect.map(client.reserve, (connection) => ({
       ...connection,
-      execute: (...call: Parameters<typeof connection.execute>) =>
+      executeUnprepared: (...call: Parameters<typeof connection.executeUnprepared>) =>
         call[0] === "COMMIT"
-          ? Effect.zipRight(pass, connection.execute(...call))
-          : connection.execute(...call)
+          ? Effect.zipRight(pass, connection.executeUnprepared(...call))
+          : connection.executeUnprepared(...call)
     }))
     const held = new Proxy(client, {
       get: (target, name, receiver) =>

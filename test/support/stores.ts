@@ -86,11 +86,15 @@ const interceptedClient = (real: SqlClient.SqlClient, intercept: Intercept, conn
       intercept({ sql, connection, run })
     const wrapped: Connection = {
       execute: (sql, parameters, transform) => through(sql, driver.execute(sql, parameters, transform)),
-      executeUnprepared: (sql, parameters, transform) =>
-        through(
-          sql,
-          Effect.suspend(() => driver.executeUnprepared(sql, parameters, transform))
-        ),
+      // Called once for each text; what it gives back is run for each statement, and prepared when it is let through.
+      executeUnprepared: (sql, parameters, transform) => {
+        let prepared: ReturnType<Connection["executeUnprepared"]> | undefined
+        const run = Effect.suspend(() => {
+          prepared ??= driver.executeUnprepared(sql, parameters, transform)
+          return prepared
+        })
+        return Effect.suspend(() => through(sql, run))
+      },
       executeRaw: driver.executeRaw,
       executeValues: driver.executeValues,
       executeStream: driver.executeStream
