@@ -28,7 +28,16 @@ const searcher = fileURLToPath(new URL("./mutant.ts", import.meta.url))
 /** Looks for one bug in a process of its own. */
 export const find = (bug: PlantedBug, seeds: string, shrink: string): Promise<Finding> =>
   new Promise((resolve) => {
-    const args = ["--max-semi-space-size=32", "--import", register, searcher, bug.name, seeds, shrink]
+    const args = [
+      "--min-semi-space-size=64",
+      "--max-semi-space-size=64",
+      "--import",
+      register,
+      searcher,
+      bug.name,
+      seeds,
+      shrink
+    ]
     const child = spawn(process.execPath, args, {
       env: { ...process.env, SEKALI_SIM_MUTANTS: JSON.stringify(bug.changes) },
       stdio: ["ignore", "pipe", "pipe"]

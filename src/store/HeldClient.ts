@@ -41,8 +41,8 @@ const prepared = (connection: Connection): Execute => {
       // The driver throws where a text cannot be compiled, for instance because the disk does not give the schema.
       try {
         const { parameters, run } = statements.get(text) ?? prepare(text)
-        parameters.length = values.length
-        for (let place = 0; place < values.length; place++) parameters[place] = values[place]
+        parameters.length = 0
+        for (const value of values) parameters.push(value)
         return run
       } catch (cause) {
         return new SqlError({ cause, message: "Failed to prepare statement" })
