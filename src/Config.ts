@@ -138,7 +138,7 @@ export const definitions: Definitions = {
   },
   queueEventsMax: whole(
     "SEKALI_QUEUE_EVENTS_MAX",
-    65_536,
+    16_384,
     1,
     10_000_000,
     "events that may wait for a commit"

@@ -40,7 +40,7 @@ describe("without any setting", () => {
       host: "127.0.0.1",
       port: 8080,
       database: "file:./data/sekali.db",
-      queueEventsMax: 65_536,
+      queueEventsMax: 16_384,
       queueBytesMax: 64 * 1024 * 1024,
       commitEventsMax: 2000,
       requestEventsMax: 10_000,

@@ -154,8 +154,6 @@ const dispatch = (
   const call = answering.short?.({ method, target, headers })
   const pending = unanswered.get(socket)
   const isRefused = call !== undefined && "status" in call
-  // What was refused before its body has come is read all the same, so that the refusal can be read, too.
-  if (isRefused) request.resume()
   // Where its turn is now, nothing that is about waiting concerns it. Under overload most requests take this way.
   const isItsTurn = pending?.first === undefined && response.socket !== null
   if (isRefused && isItsTurn) return send(response, call, unanswered)
@@ -166,6 +164,9 @@ const dispatch = (
     if (response.headersSent || !request.complete) socket.destroy()
     else socket.setTimeout(stalledMilliseconds)
   })
+  // What was refused before its body has come is read all the same, so that the refusal can be read, too; where the
+  // answer is sent at once, Node does so.
+  if (isRefused) request.resume()
   if (isRefused) return send(response, call, unanswered)
   if (call !== undefined) return carry(call, request, response, unanswered, pace)
   // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An

@@ -1,20 +1,23 @@
 /**
  * `overload`: twice of what the service can take, offered by a schedule over so many connections that its queue is full:
  * how much it goes on committing, and how it refuses the rest. Those that are refused do not wait as they are told to,
- * so that the overload lasts.
+ * so that the overload lasts; what was refused is sent again before anything new is.
  */
 import { join } from "node:path"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { stats } from "../support/client.ts"
 import { cleanUp, temporaryFolder } from "../support/process.ts"
-import { forSeconds, type Look, requests } from "./events.ts"
+import { forSeconds, type Look, type Prepared, requests } from "./events.ts"
 import { type Latency, latencyOf, memoryOf, peakMemoryOf } from "./figures.ts"
 import type { Benchmark, Progress } from "./options.ts"
 import { number, percent, table } from "./report.ts"
 import { sendClosed, sendOpen } from "./sending.ts"
 import { startServer } from "./servers.ts"
 
-/** A way to overload the service. The connections must hold more events than the queue, or it would never be full. */
+/**
+ * A way to overload the service. Where the connections hold no more events than the queue it never refuses anything, and
+ * who publishes waits.
+ */
 interface Overload {
   readonly title: string
   readonly batch: number
@@ -44,6 +47,13 @@ const overloads = {
     closed: 32,
     connections: 200,
     environment: smallQueue(5000)
+  },
+  single: {
+    title: "single events, the queue as it is",
+    batch: 1,
+    closed: 128,
+    connections: 1000,
+    environment: {}
   },
   singleSmallQueue: {
     title: "single events, a queue of 200",
@@ -85,7 +95,9 @@ const look: Look = { ids: "ordered" }
 
 /** Overloads the service in these ways, one after the other. */
 export const overload =
-  (names: ReadonlyArray<OverloadName> = ["batches", "batchesSmallQueue", "singleSmallQueue"]): Benchmark =>
+  (
+    names: ReadonlyArray<OverloadName> = ["batches", "batchesSmallQueue", "single", "singleSmallQueue"]
+  ): Benchmark =>
   async ({ seconds = 60 }, progress) => {
     const found: Array<readonly [name: OverloadName, found: Found]> = []
     for (const name of names) found.push([name, await measure(overloads[name], seconds, progress)])
@@ -118,13 +130,15 @@ const measure = async (overload: Overload, seconds: number, progress: Progress):
     const before = await stats(url)
     const pauses = monitorEventLoopDelay({ resolution: 1 })
     pauses.enable()
+    const toSendAgain: Array<Prepared> = []
     const offered = await sendOpen(
       { port, connections, requestsPerSecond: offeredPerSecond / batch, seconds, whenBusy: "leave out" },
-      next,
-      (_prepared, { status, head }, took) => {
+      () => toSendAgain.pop() ?? next(),
+      (prepared, { status, head }, took) => {
         if (status === 202) accepted.push(took)
         else if (status === 503) {
           refused.push(took)
+          toSendAgain.push(prepared)
           if (!/\r\nretry-after: *\d+/i.test(head)) withoutRetryAfter++
         } else otherwise[status] = (otherwise[status] ?? 0) + 1
       }

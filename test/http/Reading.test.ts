@@ -214,7 +214,7 @@ describe("GET /stats", () => {
       expect(told).toBe(
         '{"received":0,"unique_processed":0,"duplicate_dropped":0,"conflicts":0,"topics":[],"topics_total":0,' +
           '"last_offset":0,"store_id":"<id>","epoch":1,"uptime":0,"duplicate_rate":0,' +
-          '"queue":{"events":0,"events_max":65536,"bytes":0,"bytes_max":67108864},' +
+          '"queue":{"events":0,"events_max":16384,"bytes":0,"bytes_max":67108864},' +
           '"publishes":{"attempts":0,"retries":0},' +
           '"sequences":{"sources":0,"gaps_open":0,"declared_missing":0,"missing":0,"late":0,"sequence_reused":0},' +
           '"availability":{"last_24_hours":{"share":1,"downtime_seconds":0},' +
