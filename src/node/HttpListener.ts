@@ -166,8 +166,10 @@ const dispatch = (
   })
   // What was refused before its body has come is read all the same, so that the refusal can be read, too; where the
   // answer is sent at once, Node does so.
-  if (isRefused) request.resume()
-  if (isRefused) return send(response, call, unanswered)
+  if (isRefused) {
+    request.resume()
+    return send(response, call, unanswered)
+  }
   if (call !== undefined) return carry(call, request, response, unanswered, pace)
   // Who writes an answer waits until it is sent, also where the client has gone before: then it is over, too. An
   // answer that ends after that must not be over twice, for Node takes that for a mistake of its own.
