@@ -62,8 +62,8 @@ const bare = Runtime.disableRuntimeFlag(Runtime.defaultRuntime, RuntimeFlags.Run
 export const fork = <A, E>(
   effect: Effect.Effect<A, E>,
   process: SimProcess,
-  surroundings: Runtime.Runtime<never> = bare
-): Fiber.RuntimeFiber<A, E> => Runtime.runFork(surroundings)(effect, { scheduler: process, immediate: false })
+  runtime: Runtime.Runtime<never> = bare
+): Fiber.RuntimeFiber<A, E> => Runtime.runFork(runtime)(effect, { scheduler: process, immediate: false })
 
 /** What effects find around them: clock, chance, environment and log; without a log, what is logged is dropped. */
 export const surroundings = (around: {

@@ -62,13 +62,13 @@ const declareMissing = Effect.gen(function* () {
   const { gapSeconds, gapEvents } = yield* Settings
   const store = yield* EventStore
   const limits = { secondsMax: gapSeconds, eventsMax: gapEvents }
+  // The store takes a bounded number at a time.
   const declareDue = Effect.gen(function* () {
     while ((yield* store.declareMissing(limits)) > 0) yield* Effect.yieldNow()
   })
   let failing = false
   while (true) {
     yield* Effect.sleep(gapLook(gapSeconds))
-    // It takes a bounded number at a time.
     const looked = yield* Effect.exit(declareDue)
     if (Exit.isFailure(looked) && !failing) {
       const cause = Cause.squash(looked.cause)

@@ -49,7 +49,7 @@ export interface Connection {
   readonly beside: <A, E, R>(
     use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | StoreError, R>
-  /** What `read` and `write` would use now; none where it would have to be opened first. */
+  /** What `read` and `write` would use now; none where it would have to be opened first, or where they would fail. */
   readonly inUse: () => SqlClient.SqlClient | undefined
   /** What kept the last write from succeeding, if it did not, or the damage that was found. */
   readonly trouble: Effect.Effect<Option.Option<StoreError>>
@@ -390,7 +390,7 @@ export const open: Effect.Effect<Connection, StoreRefused, Database | Metrics | 
       write,
       probe,
       beside,
-      inUse: () => session?.sql,
+      inUse: () => (damage === undefined ? session?.sql : undefined),
       trouble: Effect.sync(() => Option.fromNullable(damage ?? trouble))
     }
   }

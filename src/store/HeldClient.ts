@@ -14,34 +14,46 @@ type Execute = Connection["execute"]
 /** More texts than the store has: with so many kept, all are given up and prepared anew. */
 const statementsMax = 300
 
+/** A statement that is prepared: `run` binds what is in `parameters` by then. */
+interface Prepared {
+  readonly parameters: Array<unknown>
+  readonly run: ReturnType<Execute>
+}
+
 /**
- * Runs the statements of a connection, each prepared once for as long as that lives. What the driver gives back for a
- * text that it has prepared can be run any number of times; it binds what is in the array of parameters by then.
+ * Runs the statements of a connection, each prepared once for as long as that lives: what the driver gives back for a
+ * text can be run any number of times. A statement is taken out while it runs, so that nobody's parameters get between
+ * another's; who comes meanwhile, or after one that was interrupted, prepares it again.
  */
 const prepared = (connection: Connection): Execute => {
-  const statements = new Map<
-    string,
-    { readonly parameters: Array<unknown>; readonly run: ReturnType<Execute> }
-  >()
-  const prepare = (text: string) => {
-    if (statements.size >= statementsMax) statements.clear()
+  const free = new Map<string, Prepared>()
+  const prepare = (text: string): Prepared => {
     const parameters: Array<unknown> = []
-    const rows = connection.executeUnprepared(text, parameters, undefined)
-    const run = Effect.map(rows, (rows) => {
+    const giveBack = () => {
       // They may be large, and the statement may not run again for long.
       parameters.length = 0
-      return rows
+      if (free.size >= statementsMax) free.clear()
+      free.set(text, statement)
+    }
+    const run = Effect.matchCauseEffect(connection.executeUnprepared(text, parameters, undefined), {
+      onFailure: (cause) => {
+        giveBack()
+        return Effect.failCause(cause)
+      },
+      onSuccess: (rows) => {
+        giveBack()
+        return Effect.succeed(rows)
+      }
     })
     const statement = { parameters, run }
-    statements.set(text, statement)
     return statement
   }
   return (text, values) =>
     Effect.suspend(() => {
       // The driver throws where a text cannot be compiled, for instance because the disk does not give the schema.
       try {
-        const { parameters, run } = statements.get(text) ?? prepare(text)
-        parameters.length = 0
+        const { parameters, run } = free.get(text) ?? prepare(text)
+        free.delete(text)
         for (const value of values) parameters.push(value)
         return run
       } catch (cause) {

@@ -180,7 +180,7 @@ describe("settings that cannot be used", () => {
     const folder = temporaryFolder()
     await expectRefused(
       join(folder, "sekali.db"),
-      /^sekali: SEKALI_QUEUE_EVENTS_MAX is 65536, which is less than SEKALI_REQUEST_EVENTS_MAX, 100000: .*\.\n$/,
+      /^sekali: SEKALI_QUEUE_EVENTS_MAX is 16384, which is less than SEKALI_REQUEST_EVENTS_MAX, 100000: .*\.\n$/,
       { SEKALI_REQUEST_EVENTS_MAX: "100000" }
     )
     expect(readdirSync(folder)).toEqual([])

@@ -1,11 +1,14 @@
 import type { SqlClient } from "@effect/sql"
 import { it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber } from "effect"
 import { expect } from "vitest"
 import { connectTo } from "../../src/node/SqliteCopies.ts"
 import { held } from "../../src/store/HeldClient.ts"
 
-/** A held client, and the arrays that it has given to the driver, one for each text. */
+/**
+ * A held client, and the arrays that it has given to the driver, one for each text. Others have their turn between the
+ * moment in which a statement is given its parameters and that in which it runs.
+ */
 const watched = Effect.gen(function* () {
   const client = yield* connectTo(":memory:")
   const parametersOf = new Map<string, Array<ReadonlyArray<unknown>>>()
@@ -14,7 +17,7 @@ const watched = Effect.gen(function* () {
     executeUnprepared: (...call: Parameters<typeof connection.executeUnprepared>) => {
       const [text, parameters] = call
       parametersOf.set(text, [...(parametersOf.get(text) ?? []), parameters])
-      return connection.executeUnprepared(...call)
+      return Effect.zipRight(Effect.yieldNow(), connection.executeUnprepared(...call))
     }
   }))
   const sql = yield* held(Object.assign(client, { reserve }) as SqlClient.SqlClient)
@@ -53,6 +56,32 @@ it.scoped("a statement that has failed can be run again, and so can one that cou
     yield* insert(2)
     expect(yield* sql`SELECT id FROM thing ORDER BY id`).toEqual([{ id: 1 }, { id: 2 }])
     expect(parametersOf.get("INSERT INTO thing VALUES (?)")).toHaveLength(2)
+    yield* Effect.flip(insert(1))
+    // Nothing of what has failed is kept, either.
+    expect(parametersOf.get("INSERT INTO thing VALUES (?)")).toEqual([[], []])
+  })
+)
+
+it.scoped("statements of one text that get between each other keep to their own parameters", () =>
+  Effect.gen(function* () {
+    const { sql } = yield* watched
+    const values = Array.from({ length: 200 }, (_, value) => value)
+    const read = (value: number) => sql<{ value: number }>`SELECT ${value} AS value`
+    const rows = yield* Effect.forEach(values, read, { concurrency: "unbounded" })
+    expect(rows.flat().map(({ value }) => value)).toEqual(values)
+  })
+)
+
+it.scoped("a statement that was interrupted leaves nothing behind for the next", () =>
+  Effect.gen(function* () {
+    const { sql } = yield* watched
+    const read = (value: number) => sql<{ value: number }>`SELECT ${value} AS value`
+    for (let value = 0; value < 50; value++) {
+      const begun = yield* Effect.fork(read(value))
+      for (let turn = 0; turn < value % 5; turn++) yield* Effect.yieldNow()
+      yield* Fiber.interrupt(begun)
+      expect(yield* read(-value)).toEqual([{ value: -value }])
+    }
   })
 )
 

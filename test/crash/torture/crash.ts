@@ -3,6 +3,7 @@
  * and for both, in the middle of whatever they do. In the end all is shipped once more, and nothing of it is new.
  */
 import type { Violation } from "../../../sim/Checker.ts"
+import { defaults } from "../../../src/Config.ts"
 import { drawLogs, drawOrders, growWhileRough } from "./cargos.ts"
 import { momentToStrike, strikePublishers, strikeServer } from "./outages.ts"
 import { lastLook, observe, Reader } from "./reader.ts"
@@ -13,7 +14,7 @@ import { checkAgain, checkBooks, checkSeen, checkShipped, storedIn } from "./ver
 export const crash: Scenario = async (stage) => {
   const { run, fronts, extent } = stage
   const chance = run.chance.of("crash")
-  const server = stage.aggregator("server", { queueEventsMax: chance.one([1200, 65_536]) })
+  const server = stage.aggregator("server", { queueEventsMax: chance.one([1200, defaults.queueEventsMax]) })
   const logs = Array.from({ length: extent.logs === undefined ? extent.sources : 1 }, (_, index) =>
     drawLogs(run, extent, `web-${index}`, 1 + (index % 2))
   )

@@ -4,6 +4,7 @@
  */
 import type { Violation } from "../../../sim/Checker.ts"
 import { checkConvergence } from "../../../sim/check/Convergence.ts"
+import { defaults } from "../../../src/Config.ts"
 import { allEvents, keyOf } from "../../support/client.ts"
 import { run as runCommand } from "../../support/command.ts"
 import type { Aggregator } from "./aggregator.ts"
@@ -145,7 +146,7 @@ const faults: readonly [Cut["fault"], Cut["fault"]] = [{ kind: "refuse" }, { kin
 const sides: readonly [Cut["sides"], ...ReadonlyArray<Cut["sides"]>] = [["from", "to"], ["from"], ["to"]]
 
 const startPair = async (stage: Stage): Promise<Pair> => {
-  const limits = { queueEventsMax: 65_536 }
+  const limits = { queueEventsMax: defaults.queueEventsMax }
   const [a, b] = [stage.aggregator("a", limits), stage.aggregator("b", limits)]
   const mirrors = [new Mirror(stage, "mirror-0", a, b), new Mirror(stage, "mirror-1", b, a)] as const
   await Promise.all([a, b, ...mirrors].map((each) => each.start()))
