@@ -23,6 +23,7 @@ const consumer = "src/pipeline/Consumer.ts"
 const intake = "src/pipeline/Intake.ts"
 const keyIndex = "src/store/keys/KeyIndex.ts"
 const keyHash = "src/store/keys/Hash.ts"
+const plainBody = "src/http/PlainBody.ts"
 const sequences = "src/store/Sequences.ts"
 const sequenceBooks = "src/store/SqlSequences.ts"
 const mirror = "src/mirror/Session.ts"
@@ -364,8 +365,15 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     guarantee: "G2",
     changes: [
       change("src/domain/Topic.ts", "Option.some(text.toLowerCase())", "Option.some(text)"),
-      change("src/http/PlainBody.ts", "return hasUpperCase ? topic.toLowerCase() : topic", "return topic")
+      change(plainBody, "(mind & hasUpperCase) === 0 ? topic : topic.toLowerCase()", "topic")
     ],
+    showsInCalm: true
+  },
+  {
+    name: "marks of a body that the next body overwrites",
+    mistake: "where the parts of events stand is kept in the place that all bodies are marked in",
+    guarantee: "integrity",
+    changes: [change(plainBody, "gathered.slice(0, ", "gathered.subarray(0, ")],
     showsInCalm: true
   },
   {

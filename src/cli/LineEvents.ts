@@ -133,7 +133,7 @@ const eventOf = (line: Line, missing: Readonly<Record<string, string>>): Readonl
     )
     return fault(faults?.join("; ") ?? problem.detail)
   }
-  return decoded.right.map((event) => ({
+  return decoded.right.unpack().map((event) => ({
     _tag: "Event",
     line,
     isText: true,

@@ -27,6 +27,19 @@ export interface Event extends EventKey {
   readonly origin: string | null
 }
 
+/** Events that were checked, as they wait for their commit: in a form that is small where there can be many. */
+export interface PackedEvents {
+  readonly length: number
+  /** Makes the events. */
+  readonly unpack: () => ReadonlyArray<Event>
+}
+
+/** Events that were made already. */
+export const packed = (events: ReadonlyArray<Event>): PackedEvents => ({
+  length: events.length,
+  unpack: () => events
+})
+
 /** An event in the store. */
 export interface StoredEvent extends Event {
   /** Its place in the order of all events: it only grows, is never used again and never changes (G5). */

@@ -6,7 +6,7 @@
 import { Either, Option, ParseResult, Schema } from "effect"
 import type { SettingsShape } from "../Config.ts"
 import { type Fault, faultsMax, InvalidInput, MalformedBody, TooLarge } from "../domain/Errors.ts"
-import type { Event } from "../domain/Event.ts"
+import { type Event, type PackedEvents, packed } from "../domain/Event.ts"
 import { faultsOf, pointerOf } from "../domain/Faults.ts"
 import {
   compactAt,
@@ -20,7 +20,7 @@ import {
 } from "../domain/Json.ts"
 import { parseTimestamp } from "../domain/Timestamp.ts"
 import { PublishedEvent, sequenceRule, strict } from "./Api.ts"
-import { plainEvents } from "./PlainBody.ts"
+import { markPlain } from "./PlainBody.ts"
 
 /** The types of body that are read. */
 export type BodyType = "json" | "ndjson"
@@ -45,7 +45,7 @@ export const decodeBody = (
   bytes: Uint8Array,
   type: BodyType,
   limits: Limits
-): Either.Either<ReadonlyArray<Event>, Refusal> => {
+): Either.Either<PackedEvents, Refusal> => {
   if (bytes.length === 0) return Either.left(new MalformedBody({ detail: "The body is empty." }))
   let text: string
   try {
@@ -53,8 +53,9 @@ export const decodeBody = (
   } catch {
     return Either.left(new MalformedBody({ detail: "The body is not UTF-8." }))
   }
-  const plain = plainEvents(text, type, limits)
-  return plain === undefined ? decodeText(text, type, limits) : Either.right(plain)
+  const plain = markPlain(text, type, limits)
+  if (plain === undefined) return Either.map(decodeText(text, type, limits), packed)
+  return Either.right({ length: plain.length, unpack: () => plain.events(utf8.decode(bytes)) })
 }
 
 /** The same of the text of any body. What is plain is read faster by `PlainBody.ts`. */

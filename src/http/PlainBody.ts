@@ -1,9 +1,13 @@
 /**
  * Reads bodies as nearly all are: one event, an array of events, an envelope, or lines, whose events have the members of
- * the contract and nothing unusual in them. It goes through the text once and makes the events as it goes, in a fraction
- * of the time that parsing, finding each payload's text and asking the schema would take. It takes no body that
- * `Decoding.ts` would refuse, and makes the same events of those it takes; everything else, whatever is wrong with it or
- * only rare, is left to that.
+ * the contract and nothing unusual in them. It goes through the text once and marks where the parts of each event stand,
+ * in a fraction of the time that parsing, finding each payload's text and asking the schema would take. It takes no body
+ * that `Decoding.ts` would refuse, and makes the same events of those it takes; everything else, whatever is wrong with
+ * it or only rare, is left to that.
+ *
+ * The events are made when they are asked for, for their commit. Until then a body is its bytes and one array of marks,
+ * neither of which the garbage collector looks into. Where a full queue held events it copied several objects for each,
+ * mostly twice, and took a sixth of the commits away.
  */
 import { Option } from "effect"
 import type { SettingsShape } from "../Config.ts"
@@ -13,14 +17,32 @@ import { type Instant, parseTimestamp } from "../domain/Timestamp.ts"
 import { isTopicCode, topicCharactersMax } from "../domain/Topic.ts"
 import { nameCodePointsMax } from "./Api.ts"
 
-/** The events of a body, in the order sent; nothing where it is not plain. */
-export const plainEvents = (
+/** Where the parts of each event stand in the text of a body, in the order sent. */
+export class PlainMarks {
+  private readonly marks: Int32Array
+
+  constructor(marks: Int32Array) {
+    this.marks = marks
+  }
+
+  get length(): number {
+    return this.marks.length / marksPerEvent
+  }
+
+  /** The events of the body, which has this text. */
+  events(text: string): ReadonlyArray<Event> {
+    return eventsAt(text, this.marks)
+  }
+}
+
+/** The marks of a body; nothing where it is not plain. */
+export const markPlain = (
   text: string,
   type: "json" | "ndjson",
   limits: Pick<SettingsShape, "requestEventsMax" | "eventBytesMax">
-): ReadonlyArray<Event> | undefined => {
+): PlainMarks | undefined => {
   const reader = new Reader(text, limits)
-  return type === "json" ? reader.json() : reader.lines()
+  return (type === "json" ? reader.json() : reader.lines()) ? new PlainMarks(reader.marks()) : undefined
 }
 
 const quote = 0x22
@@ -59,46 +81,101 @@ const isEscape = (code: number): boolean =>
   code === 0x72 ||
   code === 0x74
 
-const topicBit = 1
-const eventIdBit = 2
-const timestampBit = 4
-const sourceBit = 8
-const payloadBit = 16
-const sequenceBit = 32
-const originBit = 64
-const requiredBits = topicBit | eventIdBit | timestampBit | sourceBit
+/**
+ * The marks of an event: for each part where it starts in the text and where it ends, both 0 for one that is not there,
+ * and at the end what is to be minded when the event is made.
+ */
+const topicMark = 0
+const eventIdMark = 2
+const timestampMark = 4
+const sourceMark = 6
+const payloadMark = 8
+const sequenceMark = 10
+const originMark = 12
+const mindMark = 14
+const marksPerEvent = 15
 
-// Of a name's length and first letter, which tell the members apart, then of its letters.
+const hasUpperCase = 1
+const hasSpace = 2
+
+const bitOf = (mark: number): number => 1 << mark
+const requiredBits = bitOf(topicMark) | bitOf(eventIdMark) | bitOf(timestampMark) | bitOf(sourceMark)
+
+// Of a name's length and first letter, which tell the members apart, then of its letters. Less than 0 where it is none.
 const memberAt = (text: string, at: number, length: number): number => {
-  const is = (name: string, bit: number) => (text.startsWith(name, at) ? bit : 0)
+  const is = (name: string, mark: number) => (text.startsWith(name, at) ? mark : -1)
   switch (length) {
     case 5:
-      return is("topic", topicBit)
+      return is("topic", topicMark)
     case 6:
-      return text.charCodeAt(at) === 0x73 ? is("source", sourceBit) : is("origin", originBit)
+      return text.charCodeAt(at) === 0x73 ? is("source", sourceMark) : is("origin", originMark)
     case 7:
-      return is("payload", payloadBit)
+      return is("payload", payloadMark)
     case 8:
-      return text.charCodeAt(at) === 0x65 ? is("event_id", eventIdBit) : is("sequence", sequenceBit)
+      return text.charCodeAt(at) === 0x65 ? is("event_id", eventIdMark) : is("sequence", sequenceMark)
     case 9:
-      return is("timestamp", timestampBit)
+      return is("timestamp", timestampMark)
     default:
-      return 0
+      return -1
   }
 }
+
+/** Reads the times of one body: events that are sent together often bear the same. */
+const timeReader = () => {
+  let lastTimestamp = ""
+  let lastTime = Option.none<Instant>()
+  return (timestamp: string): Option.Option<Instant> => {
+    if (timestamp !== lastTimestamp) {
+      lastTimestamp = timestamp
+      lastTime = parseTimestamp(timestamp)
+    }
+    return lastTime
+  }
+}
+
+const eventsAt = (text: string, marks: Int32Array): ReadonlyArray<Event> => {
+  const events: Array<Event> = []
+  const timeOf = timeReader()
+  const partAt = (mark: number) => text.slice(marks[mark], marks[mark + 1])
+  for (let at = 0; at < marks.length; at += marksPerEvent) {
+    const mind = marks[at + mindMark] ?? 0
+    const topic = partAt(at + topicMark)
+    const timestamp = partAt(at + timestampMark)
+    const start = marks[at + payloadMark] ?? 0
+    const end = marks[at + payloadMark + 1] ?? 0
+    const spaced = (mind & hasSpace) !== 0
+    const sequence = partAt(at + sequenceMark)
+    const origin = partAt(at + originMark)
+    events.push({
+      topic: (mind & hasUpperCase) === 0 ? topic : topic.toLowerCase(),
+      eventId: partAt(at + eventIdMark),
+      timestamp,
+      time: Option.getOrThrow(timeOf(timestamp)),
+      source: partAt(at + sourceMark),
+      payload: spaced
+        ? compactAt(text, { start, end, depth: depthMax, spaced })
+        : text.slice(start, end) || "{}",
+      sequence: sequence === "" ? null : Number(sequence),
+      origin: origin === "" ? null : origin
+    })
+  }
+  return events
+}
+
+// Where the marks of the body that is being read are gathered; it grows to the largest one.
+let gathered = new Int32Array(128 * marksPerEvent)
 
 class Reader {
   private readonly text: string
   private readonly eventsMax: number
   private readonly eventBytesMax: number
+  private readonly timeOf = timeReader()
   private at = 0
+  private events = 0
   /** Whether the end of a line is white space, as it is where a line is not an event. */
   private passesLines = true
   /** Whether white space was passed over outside of strings. */
   private spaced = false
-  // Events that are sent together often bear one time.
-  private lastTimestamp = ""
-  private lastTime: Instant | undefined
 
   constructor(text: string, limits: Pick<SettingsShape, "requestEventsMax" | "eventBytesMax">) {
     this.text = text
@@ -106,32 +183,29 @@ class Reader {
     this.eventBytesMax = limits.eventBytesMax
   }
 
-  json(): ReadonlyArray<Event> | undefined {
-    this.skipSpace()
-    const events =
-      this.code() === openBracket ? this.array() : this.isEnvelope() ? this.envelope() : this.one()
-    this.skipSpace()
-    return this.at === this.text.length ? events : undefined
+  /** The marks of the events, once they were read. */
+  marks(): Int32Array {
+    return gathered.slice(0, this.events * marksPerEvent)
   }
 
-  lines(): ReadonlyArray<Event> | undefined {
-    const events: Array<Event> = []
+  json(): boolean {
+    this.skipSpace()
+    const isRead =
+      this.code() === openBracket ? this.array() : this.isEnvelope() ? this.envelope() : this.event()
+    this.skipSpace()
+    return isRead && this.at === this.text.length
+  }
+
+  lines(): boolean {
     this.passesLines = false
     while (true) {
       this.skipSpace()
-      if (this.at === this.text.length) return events.length === 0 ? undefined : events
+      if (this.at === this.text.length) return this.events > 0
       if (this.pass(newline)) continue
-      const event = events.length < this.eventsMax ? this.event() : undefined
-      if (event === undefined) return undefined
-      events.push(event)
+      if (!this.event()) return false
       this.skipSpace()
-      if (this.at < this.text.length && !this.pass(newline)) return undefined
+      if (this.at < this.text.length && !this.pass(newline)) return false
     }
-  }
-
-  private one(): ReadonlyArray<Event> | undefined {
-    const event = this.event()
-    return event === undefined ? undefined : [event]
   }
 
   private isEnvelope(): boolean {
@@ -143,147 +217,136 @@ class Reader {
     return is && this.text.charCodeAt(at) === openBrace
   }
 
-  private envelope(): ReadonlyArray<Event> | undefined {
+  private envelope(): boolean {
     this.at++
     this.skipSpace()
     this.at += '"events"'.length
-    if (!this.passColon() || this.code() !== openBracket) return undefined
-    const events = this.array()
-    if (events === undefined) return undefined
+    if (!this.passColon() || this.code() !== openBracket || !this.array()) return false
     this.skipSpace()
-    return this.pass(closeBrace) ? events : undefined
+    return this.pass(closeBrace)
   }
 
-  private array(): ReadonlyArray<Event> | undefined {
-    const events: Array<Event> = []
+  private array(): boolean {
     do {
       this.at++
       this.skipSpace()
-      const event = events.length < this.eventsMax ? this.event() : undefined
-      if (event === undefined) return undefined
-      events.push(event)
+      if (!this.event()) return false
       this.skipSpace()
     } while (this.code() === comma)
-    return this.pass(closeBracket) ? events : undefined
+    return this.pass(closeBracket)
   }
 
-  private event(): Event | undefined {
+  /** Passes over an event, and marks its parts. */
+  private event(): boolean {
     const { text } = this
     const start = this.at
-    if (this.code() !== openBrace) return undefined
+    if (this.events === this.eventsMax || this.code() !== openBrace) return false
+    const at = this.nextMarks()
+    const marks = gathered
     let seen = 0
-    let topic = ""
-    let eventId = ""
-    let timestamp = ""
-    let source = ""
-    let payload = "{}"
-    let sequence: number | null = null
-    let origin: string | null = null
+    let mind = 0
     do {
       this.at++
       this.skipSpace()
       const nameEnd = text.indexOf('"', this.at + 1)
-      if (this.code() !== quote || nameEnd < 0) return undefined
+      if (this.code() !== quote || nameEnd < 0) return false
       const member = memberAt(text, this.at + 1, nameEnd - this.at - 1)
       // What stands twice is a fault.
-      if (member === 0 || (seen & member) !== 0) return undefined
-      seen |= member
+      if (member < 0 || (seen & bitOf(member)) !== 0) return false
+      seen |= bitOf(member)
       this.at = nameEnd + 1
-      if (!this.passColon()) return undefined
-      if (member === payloadBit) {
-        const found = this.payload()
-        if (found === undefined) return undefined
-        payload = found
-      } else if (member === sequenceBit) {
-        const found = this.wholeNumber()
-        if (found === undefined) return undefined
-        sequence = found
+      if (!this.passColon()) return false
+      const from = this.at
+      let quotes = 0
+      if (member === payloadMark) {
+        this.spaced = false
+        if (!this.passValue()) return false
+        if (this.spaced) mind |= hasSpace
+      } else if (member === sequenceMark) {
+        if (!this.passWholeNumber()) return false
+      } else if (member === topicMark) {
+        quotes = 1
+        const passed = this.passTopic()
+        if (passed < 0) return false
+        mind |= passed
       } else {
-        const found = member === topicBit ? this.topic() : this.name()
-        if (found === undefined) return undefined
-        if (member === topicBit) topic = found
-        else if (member === eventIdBit) eventId = found
-        else if (member === timestampBit) timestamp = found
-        else if (member === sourceBit) source = found
-        else origin = found
+        quotes = 1
+        if (!this.passName()) return false
       }
+      marks[at + member] = from + quotes
+      marks[at + member + 1] = this.at - quotes
       this.skipSpace()
     } while (this.code() === comma)
-    if (!this.pass(closeBrace) || (seen & requiredBits) !== requiredBits) return undefined
+    if (!this.pass(closeBrace) || (seen & requiredBits) !== requiredBits) return false
     // A character is at most three bytes of UTF-8 for each of its UTF-16 units; who comes near the limit is counted.
-    if ((this.at - start) * 3 > this.eventBytesMax) return undefined
-    const time = this.timeOf(timestamp)
-    if (time === undefined) return undefined
-    return { topic, eventId, timestamp, time, source, payload, sequence, origin }
+    if ((this.at - start) * 3 > this.eventBytesMax) return false
+    const timestamp = text.slice(marks[at + timestampMark], marks[at + timestampMark + 1])
+    if (Option.isNone(this.timeOf(timestamp))) return false
+    marks[at + mindMark] = mind
+    this.events++
+    return true
   }
 
-  private timeOf(timestamp: string): Instant | undefined {
-    if (timestamp !== this.lastTimestamp) {
-      this.lastTimestamp = timestamp
-      this.lastTime = Option.getOrUndefined(parseTimestamp(timestamp))
+  /** Where the marks of the next event go, with none of those set that may stay out. */
+  private nextMarks(): number {
+    const at = this.events * marksPerEvent
+    if (at === gathered.length) {
+      const larger = new Int32Array(gathered.length * 2)
+      larger.set(gathered)
+      gathered = larger
     }
-    return this.lastTime
+    for (let mark = at + payloadMark; mark < at + mindMark; mark++) gathered[mark] = 0
+    return at
   }
 
-  /** A topic in its normalised form. */
-  private topic(): string | undefined {
+  /** Passes over a topic in its normalised form: what is to be minded about it, or less than 0 where it is none. */
+  private passTopic(): number {
     const { text } = this
-    if (this.code() !== quote) return undefined
+    if (this.code() !== quote) return -1
     const start = this.at + 1
     let at = start
     let isSegment = false
-    let hasUpperCase = false
+    let mind = 0
     for (; at < text.length; at++) {
       const code = text.charCodeAt(at)
       if (isTopicCode(code)) {
         isSegment = true
-        if (code < 0x60 && code > 0x40 && code !== 0x5f) hasUpperCase = true
+        if (code < 0x60 && code > 0x40 && code !== 0x5f) mind = hasUpperCase
       } else if (code === dot && isSegment) {
         isSegment = false
       } else {
         break
       }
     }
-    if (text.charCodeAt(at) !== quote || !isSegment || at - start > topicCharactersMax) return undefined
+    if (text.charCodeAt(at) !== quote || !isSegment || at - start > topicCharactersMax) return -1
     this.at = at + 1
-    const topic = text.slice(start, at)
-    return hasUpperCase ? topic.toLowerCase() : topic
+    return mind
   }
 
-  /** A string without escapes and without anything that a name must not have. */
-  private name(): string | undefined {
+  /** Passes over a string without escapes and without anything that a name must not have. */
+  private passName(): boolean {
     const { text } = this
-    if (this.code() !== quote) return undefined
+    if (this.code() !== quote) return false
     const start = this.at + 1
     let at = start
     for (; at < text.length; at++) {
       const code = text.charCodeAt(at)
       if (code === quote) break
-      if (code < 0x20 || code === backslash) return undefined
-      if (code >= 0x7f && (code < 0xa0 || (code >= 0xd800 && code < 0xe000))) return undefined
+      if (code < 0x20 || code === backslash) return false
+      if (code >= 0x7f && (code < 0xa0 || (code >= 0xd800 && code < 0xe000))) return false
     }
-    if (at === text.length || at === start || at - start > nameCodePointsMax) return undefined
+    if (at === text.length || at === start || at - start > nameCodePointsMax) return false
     this.at = at + 1
-    return text.slice(start, at)
+    return true
   }
 
-  private wholeNumber(): number | undefined {
+  private passWholeNumber(): boolean {
     const { text } = this
     const start = this.at
-    if (!this.passDigits() || this.at - start > exactDigits) return undefined
-    if (text.charCodeAt(start) === zero && this.at - start > 1) return undefined
+    if (!this.passDigits() || this.at - start > exactDigits) return false
+    if (text.charCodeAt(start) === zero && this.at - start > 1) return false
     const code = this.code()
-    return code === dot || code === 0x65 || code === 0x45 ? undefined : Number(text.slice(start, this.at))
-  }
-
-  /** A payload's text without white space between its parts. */
-  private payload(): string | undefined {
-    const start = this.at
-    this.spaced = false
-    if (!this.passValue()) return undefined
-    return this.spaced
-      ? compactAt(this.text, { start, end: this.at, depth: depthMax, spaced: true })
-      : this.text.slice(start, this.at)
+    return code !== dot && code !== 0x65 && code !== 0x45
   }
 
   /** Passes over one value, whatever it is, if it is JSON. */

@@ -12,6 +12,7 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
 import { Line } from "../domain/Line.ts"
+import { smallBodyBytes } from "../http/Body.ts"
 import { type DirectCall, type DirectPublish, ShortWay } from "../http/DirectPublish.ts"
 import type { PlainAnswer } from "../http/Problems.ts"
 import { Pace } from "./Pace.ts"
@@ -190,7 +191,9 @@ const makeServer = (answering: Answering) =>
       headersTimeout: headersSecondsMax * 1000,
       requestTimeout: requestSecondsMax * 1000,
       connectionsCheckingInterval: Math.min(1000, headersSecondsMax * 500),
-      keepAliveTimeout: keepAliveSeconds * 1000
+      keepAliveTimeout: keepAliveSeconds * 1000,
+      // Of a small body no part has to wait for another one to be read.
+      highWaterMark: smallBodyBytes
     })
     // A connection on which nothing moves is cut, but not before what it waits for had its time.
     const waits = [requestSecondsMax, publishSecondsMax + 1, 2 * heartbeatSeconds]

@@ -99,7 +99,7 @@ const run = Effect.gen(function* () {
   // Appends the submissions in one transaction and settles them; tells whether the commit succeeded.
   const commit = Effect.fnUntraced(
     function* (submissions: Chunk.Chunk<Submission>) {
-      const events = Chunk.toReadonlyArray(submissions).flatMap((submission) => submission.events)
+      const events = Chunk.toReadonlyArray(submissions).flatMap(({ events }) => events.unpack())
       const startedAt = yield* Clock.currentTimeNanos
       const result = yield* Effect.exit(store.append(events))
       yield* intake.settle(submissions)

@@ -23,7 +23,7 @@ import {
 } from "effect"
 import { Settings } from "../Config.ts"
 import { Draining, Overloaded, type StoreError } from "../domain/Errors.ts"
-import type { Event, Outcome } from "../domain/Event.ts"
+import type { Outcome, PackedEvents } from "../domain/Event.ts"
 import { Line, type Place } from "../domain/Line.ts"
 import { currentSpan } from "../telemetry/Spans.ts"
 
@@ -32,7 +32,7 @@ export type Outcomes = Exit.Exit<ReadonlyArray<Outcome>, StoreError>
 
 /** The events of one request. They are committed together, or not at all. */
 export interface Submission {
-  readonly events: ReadonlyArray<Event>
+  readonly events: PackedEvents
   /** Called once, after the commit: with an outcome for each event in their order, or with why there was none. */
   readonly settled: (outcomes: Outcomes) => void
   /** The room that the request's body holds. */
@@ -52,7 +52,7 @@ export interface Room {
    * as a whole or not at all. Called at most once. The request had arrived at that time of the monotonic clock.
    */
   readonly offer: (
-    events: ReadonlyArray<Event>,
+    events: PackedEvents,
     receivedAt: bigint
   ) => Effect.Effect<Deferred.Deferred<ReadonlyArray<Outcome>, StoreError>, Overloaded | Draining>
 }
@@ -61,7 +61,7 @@ export interface Room {
 export interface Hold {
   readonly grow: (bytes: number) => Either.Either<void, Overloaded>
   readonly offer: (
-    events: ReadonlyArray<Event>,
+    events: PackedEvents,
     receivedAt: bigint,
     settled: Submission["settled"],
     span?: Submission["span"]

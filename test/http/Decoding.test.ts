@@ -2,11 +2,13 @@
  * The reading of plain bodies, and the short way of a publish: each decides and answers exactly as the one that it
  * spares does.
  */
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { Either } from "effect"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { decodeText } from "../../src/http/Decoding.ts"
-import { plainEvents } from "../../src/http/PlainBody.ts"
+import { decodeBody, decodeText } from "../../src/http/Decoding.ts"
+import { markPlain } from "../../src/http/PlainBody.ts"
 import { withServer } from "../support/server.ts"
 import { event, post } from "./client.ts"
 
@@ -129,6 +131,9 @@ const harmed = ([text, harms]: readonly [string, ReadonlyArray<readonly [number,
 
 const limits = { requestEventsMax: 2, eventBytesMax: 1200 }
 
+const plainEvents = (text: string, type: "json" | "ndjson", within: typeof limits) =>
+  markPlain(text, type, within)?.events(text)
+
 const body = fc.oneof(fc.tuple(bodyText, fc.constant([])), fc.tuple(bodyText, harm)).map(harmed)
 
 describe("a plain body", () => {
@@ -174,6 +179,48 @@ describe("a plain body", () => {
         )
       }
     }
+  })
+})
+
+describe("the events of a body that waits", () => {
+  const bytesOf = (name: string, count: number) =>
+    Buffer.from(JSON.stringify(Array.from({ length: count }, (_, n) => event(`${name}-${n}`))))
+  const idsOf = (name: string, count: number) => Array.from({ length: count }, (_, n) => `${name}-${n}`)
+  const decoded = (name: string, count: number) =>
+    Either.getOrThrow(
+      decodeBody(bytesOf(name, count), "json", { requestEventsMax: 1000, eventBytesMax: 4000 })
+    )
+
+  it("are its own, whatever bodies are read before they are made", () => {
+    const sizes = [1, 700, 3, 300]
+    const waiting = sizes.map((count, index) => decoded(`body-${index}`, count))
+    expect(waiting.map(({ length }) => length)).toEqual(sizes)
+    for (const [index, count] of sizes.entries()) {
+      for (const time of [1, 2]) {
+        const ids = waiting[index]?.unpack().map(({ eventId }) => eventId)
+        expect(ids, `made ${time} times`).toEqual(idsOf(`body-${index}`, count))
+      }
+    }
+  })
+
+  it("G6: are no objects until they are made", () => {
+    setFlagsFromString("--expose-gc")
+    const collect = runInNewContext("gc") as () => void
+    const bodies = Array.from({ length: 200 }, (_, n) => bytesOf(`${n}`, 100))
+    const heapGrowth = (make: (body: Buffer) => unknown): number => {
+      collect()
+      const before = process.memoryUsage().heapUsed
+      const held = bodies.map(make)
+      collect()
+      const grown = process.memoryUsage().heapUsed - before
+      expect(held.length).toBe(bodies.length)
+      return grown
+    }
+    const read = (body: Buffer) =>
+      Either.getOrThrow(decodeBody(body, "json", { requestEventsMax: 100, eventBytesMax: 4000 }))
+    const made = heapGrowth((body) => read(body).unpack())
+    const waiting = heapGrowth(read)
+    expect(waiting).toBeLessThan(made / 10)
   })
 })
 

@@ -5,7 +5,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Either, Exit, Fiber, Option, Scope } from "effect"
 import fc from "fast-check"
-import type { Room } from "../../src/pipeline/Intake.ts"
+import { packed } from "../../src/domain/Event.ts"
+import type { Room, Submission } from "../../src/pipeline/Intake.ts"
 import { makeEvents } from "../support/events.ts"
 import { openIntake, publish, type Queue, settled } from "../support/pipeline.ts"
 
@@ -24,7 +25,9 @@ const settleAll = (intake: Queue) => Effect.flatMap(intake.unsettled, intake.set
 
 /** Offers in a scope that closes at once, as that of a request whose publisher does not wait. */
 const offer = (intake: Queue, count: number, bytes = 0, prefix?: string) =>
-  Effect.scoped(Effect.flatMap(intake.admit(bytes), (room) => room.offer(makeEvents(count, {}, prefix), 0n)))
+  Effect.scoped(
+    Effect.flatMap(intake.admit(bytes), (room) => room.offer(packed(makeEvents(count, {}, prefix)), 0n))
+  )
 
 const refusalOf = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.map(Effect.either(effect), Either.flip)
 
@@ -145,7 +148,7 @@ describe("A submission is whole: room is given back exactly once", () => {
       const scope = yield* Scope.make()
       const room = yield* Scope.extend(intake.admit(50), scope)
       yield* intake.close
-      expect(Either.getOrThrow(yield* refusalOf(room.offer(makeEvents(1), 0n)))._tag).toBe("Draining")
+      expect(Either.getOrThrow(yield* refusalOf(room.offer(packed(makeEvents(1)), 0n)))._tag).toBe("Draining")
       expect(yield* levelOf(intake)).toEqual([10, 51])
       yield* Scope.close(scope, Exit.void)
       expect(yield* levelOf(intake)).toEqual([10, 1])
@@ -176,7 +179,7 @@ describe("A submission is whole: room is given back exactly once", () => {
           yield* Effect.yieldNow()
           yield* room.grow(5)
           yield* Effect.yieldNow()
-          const outcomes = yield* room.offer(makeEvents(2), 0n)
+          const outcomes = yield* room.offer(packed(makeEvents(2)), 0n)
           yield* Effect.yieldNow()
           return yield* Deferred.await(outcomes)
         })
@@ -237,7 +240,7 @@ describe("A submission is whole: it is never split", () => {
             const limit = takes[round % takes.length] ?? 1
             const taken = yield* round % 2 === 0 ? intake.take(limit) : intake.poll(limit)
             if (Option.isNone(taken)) break
-            const events = [...taken.value].map(({ events }) => events)
+            const events = [...taken.value].map(({ events }) => events.unpack())
             expect(events.length === 1 || events.flat().length <= limit).toBe(true)
             seen.push(...events.flat().map(({ eventId }) => eventId))
           }
@@ -304,7 +307,7 @@ describe("Shutdown drains: closing is atomic", () => {
       expect(yield* intake.closed).toBe(true)
       const draining = Either.getOrThrow(yield* Effect.scoped(refusalOf(intake.admit(1))))
       expect(draining).toMatchObject({ _tag: "Draining", problem: { status: 503, retryAfterSeconds: 1 } })
-      expect(Either.getOrThrow(yield* refusalOf(room.offer(makeEvents(1), 0n)))._tag).toBe("Draining")
+      expect(Either.getOrThrow(yield* refusalOf(room.offer(packed(makeEvents(1)), 0n)))._tag).toBe("Draining")
       expect(yield* takeSizes(intake, 2)).toEqual(Option.some([2]))
       // What was held back for its size comes before the end, too.
       expect(yield* takeSizes(intake, 2)).toEqual(Option.some([3]))
@@ -379,7 +382,7 @@ describe("G6: the level, whatever happens", () => {
           const intake = yield* openIntake(limits)
           const requests: Array<Request> = []
           let [events, bytes, closed] = [0, 0, false]
-          let taken: Array<{ readonly events: ReadonlyArray<unknown>; readonly bytes: number }> = []
+          let taken: Array<Submission> = []
           for (const step of actions) {
             const request = requests[step.which % Math.max(1, requests.length)]
             if (step.action === "admit") {
@@ -401,7 +404,7 @@ describe("G6: the level, whatever happens", () => {
                 bytes += step.bytes
               }
             } else if (step.action === "offer" && request?.offered === false) {
-              const offered = yield* Effect.either(request.room.offer(makeEvents(step.count), 0n))
+              const offered = yield* Effect.either(request.room.offer(packed(makeEvents(step.count)), 0n))
               expect(Either.isRight(offered)).toBe(!closed && events + step.count <= limits.queueEventsMax)
               if (Either.isRight(offered)) {
                 request.offered = true

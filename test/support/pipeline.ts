@@ -6,7 +6,7 @@ import { Clock, Context, Deferred, Duration, Effect, Layer, type Scope } from "e
 import { defaults, Settings, type SettingsShape } from "../../src/Config.ts"
 import type { Draining, Overloaded, StoreError } from "../../src/domain/Errors.ts"
 import { StoreUnavailable } from "../../src/domain/Errors.ts"
-import type { Event, Outcome } from "../../src/domain/Event.ts"
+import { type Event, type Outcome, packed } from "../../src/domain/Event.ts"
 import * as Consumer from "../../src/pipeline/Consumer.ts"
 import * as Feed from "../../src/pipeline/Feed.ts"
 import * as Intake from "../../src/pipeline/Intake.ts"
@@ -107,7 +107,7 @@ export const publish = (
   Effect.scoped(
     Effect.gen(function* () {
       const room = yield* intake.admit(bytes)
-      return yield* Deferred.await(yield* room.offer(events, yield* Clock.currentTimeNanos))
+      return yield* Deferred.await(yield* room.offer(packed(events), yield* Clock.currentTimeNanos))
     })
   )
 
