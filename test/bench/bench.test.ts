@@ -108,7 +108,9 @@ describe("the benchmark", () => {
       nobodyListens
     )
     expect(json["singleSmallQueue"]).toMatchObject({
-      committedPerSecond: positive,
+      bestPerSecond: spread,
+      committedPerSecond: spread,
+      committedToBest: spread,
       withoutRetryAfter: 0,
       otherwise: {},
       lost: 0,

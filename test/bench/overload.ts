@@ -2,16 +2,19 @@
  * `overload`: twice of what the service can take, offered by a schedule over so many connections that its queue is full:
  * how much it goes on committing, and how it refuses the rest. Those that are refused do not wait as they are told to,
  * so that the overload lasts; what was refused is sent again before anything new is.
+ *
+ * The overload comes in parts, with a closed loop before and after each: machines change their speed within a minute by
+ * more than what is to be shown.
  */
 import { join } from "node:path"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import { stats } from "../support/client.ts"
 import { cleanUp, temporaryFolder } from "../support/process.ts"
 import { forSeconds, type Look, type Prepared, requests } from "./events.ts"
-import { type Latency, latencyOf, memoryOf, peakMemoryOf } from "./figures.ts"
+import { type Latency, latencyOf, memoryOf, peakMemoryOf, ratioOf, type Spread, spreadOf } from "./figures.ts"
 import type { Benchmark, Progress } from "./options.ts"
-import { number, percent, table } from "./report.ts"
-import { sendClosed, sendOpen } from "./sending.ts"
+import { number, percent, spread, table } from "./report.ts"
+import { type Offered, sendClosed, sendOpen } from "./sending.ts"
 import { startServer } from "./servers.ts"
 
 /**
@@ -66,17 +69,24 @@ const overloads = {
 
 type OverloadName = keyof typeof overloads
 
-interface Found {
-  /** In a closed loop before the overload, and after it. */
-  readonly closedPerSecond: readonly [before: number, after: number]
-  /** The higher one of them. */
+/** A part of the overload. */
+interface Part {
+  /** In the closed loops before it and after it, the higher one. */
   readonly bestPerSecond: number
   readonly offeredPerSecond: number
-  readonly offeredToBest: number
+  readonly committedPerSecond: number
+  readonly offered: Offered
+}
+
+/** Figures of parts are that of the one in the middle, and those of the outermost. */
+interface Found {
+  readonly bestPerSecond: Spread
+  readonly offeredPerSecond: Spread
+  readonly offeredToBest: Spread
   /** The share of what was due that found a connection to be sent on. */
   readonly sentShare: number
-  readonly committedPerSecond: number
-  readonly committedToBest: number
+  readonly committedPerSecond: Spread
+  readonly committedToBest: Spread
   readonly refusedShare: number
   readonly lost: number
   readonly refused: Latency
@@ -104,73 +114,81 @@ export const overload =
     return { json: { seconds, ...Object.fromEntries(found) }, text: shown(found, seconds) }
   }
 
+const parts = 6
+
 const measure = async (overload: Overload, seconds: number, progress: Progress): Promise<Found> => {
   const { title, batch, closed, connections, environment } = overload
   try {
     const serving = await startServer("sekali", join(temporaryFolder(), "events.db"), environment)
     const { port, pid, url } = serving
     const next = requests(1, batch, look)
-    const closedSeconds = seconds / 6
-    const closedRate = async (seconds: number): Promise<number> => {
+    const closedRate = async (): Promise<number> => {
       let answers = 0
-      const took = await sendClosed(port, closed, forSeconds(seconds, next), () => answers++)
+      const took = await sendClosed(port, closed, forSeconds(seconds / 20, next), () => answers++)
       return (answers / took) * 1000 * batch
     }
     // Not counted: a process that has just started is slower.
-    await closedRate(closedSeconds)
-    const closedBefore = await closedRate(closedSeconds)
-    progress(`overload, ${title}: ${number(closedBefore)} events/s in a closed loop`)
+    for (let time = 0; time < 4; time++) await closedRate()
 
-    const offeredPerSecond = closedBefore * 2
     const refused: Array<number> = []
     const accepted: Array<number> = []
     const otherwise: Record<string, number> = {}
     let withoutRetryAfter = 0
-    const mebibytesBefore = memoryOf(pid)
-    const before = await stats(url)
-    const pauses = monitorEventLoopDelay({ resolution: 1 })
-    pauses.enable()
     const toSendAgain: Array<Prepared> = []
-    const offered = await sendOpen(
-      { port, connections, requestsPerSecond: offeredPerSecond / batch, seconds, whenBusy: "leave out" },
-      () => toSendAgain.pop() ?? next(),
-      (prepared, { status, head }, took) => {
-        if (status === 202) accepted.push(took)
-        else if (status === 503) {
-          refused.push(took)
-          toSendAgain.push(prepared)
-          if (!/\r\nretry-after: *\d+/i.test(head)) withoutRetryAfter++
-        } else otherwise[status] = (otherwise[status] ?? 0) + 1
-      }
-    )
-    pauses.disable()
-    const after = await stats(url)
-    const mebibytesPeak = peakMemoryOf(pid)
-    const mebibytesAfter = memoryOf(pid)
-    const closedAfter = await closedRate(closedSeconds)
-    const bestPerSecond = Math.max(closedBefore, closedAfter)
-    const committedPerSecond = ((after.received - before.received) / offered.milliseconds) * 1000
-    progress(
-      `overload, ${title}: ${number(committedPerSecond)} events/s of ${number(offeredPerSecond)} offered`
-    )
-    const answers = accepted.length + refused.length
+    const offer = (requestsPerSecond: number): Promise<Offered> =>
+      sendOpen(
+        { port, connections, requestsPerSecond, seconds: seconds / parts, whenBusy: "leave out" },
+        () => toSendAgain.pop() ?? next(),
+        (prepared, { status, head }, took) => {
+          if (status === 202) accepted.push(took)
+          else if (status === 503) {
+            refused.push(took)
+            toSendAgain.push(prepared)
+            if (!/\r\nretry-after: *\d+/i.test(head)) withoutRetryAfter++
+          } else otherwise[status] = (otherwise[status] ?? 0) + 1
+        }
+      )
+    const mebibytesBefore = memoryOf(pid)
+    const pauses = monitorEventLoopDelay({ resolution: 1 })
+    const found: Array<Part> = []
+    let closedBefore = await closedRate()
+    while (found.length < parts) {
+      const offeredPerSecond = closedBefore * 2
+      const before = await stats(url)
+      pauses.enable()
+      const offered = await offer(offeredPerSecond / batch)
+      pauses.disable()
+      const after = await stats(url)
+      const closedAfter = await closedRate()
+      const bestPerSecond = Math.max(closedBefore, closedAfter)
+      const committedPerSecond = ((after.received - before.received) / offered.milliseconds) * 1000
+      found.push({ bestPerSecond, offeredPerSecond, committedPerSecond, offered })
+      progress(
+        `overload, ${title}, part ${found.length} of ${parts}: ${number(committedPerSecond)} events/s of ${number(offeredPerSecond)} offered, ${number(bestPerSecond)} in a closed loop`
+      )
+      closedBefore = closedAfter
+    }
+    const sum = (of: (offered: Offered) => number) =>
+      found.reduce((sofar, part) => sofar + of(part.offered), 0)
+    const best = found.map(({ bestPerSecond }) => bestPerSecond)
+    const offeredRates = found.map(({ offeredPerSecond }) => offeredPerSecond)
+    const committed = found.map(({ committedPerSecond }) => committedPerSecond)
     return {
-      closedPerSecond: [closedBefore, closedAfter],
-      bestPerSecond,
-      offeredPerSecond,
-      offeredToBest: offeredPerSecond / bestPerSecond,
-      sentShare: (offered.due - offered.leftOut) / offered.due,
-      committedPerSecond,
-      committedToBest: committedPerSecond / bestPerSecond,
-      refusedShare: refused.length / answers,
-      lost: offered.lost,
+      bestPerSecond: spreadOf(best),
+      offeredPerSecond: spreadOf(offeredRates),
+      offeredToBest: ratioOf(offeredRates, best),
+      sentShare: 1 - sum(({ leftOut }) => leftOut) / sum(({ due }) => due),
+      committedPerSecond: spreadOf(committed),
+      committedToBest: ratioOf(committed, best),
+      refusedShare: refused.length / (accepted.length + refused.length),
+      lost: sum(({ lost }) => lost),
       refused: latencyOf(refused),
       accepted: latencyOf(accepted),
       withoutRetryAfter,
       otherwise,
       mebibytesBefore,
-      mebibytesPeak,
-      mebibytesAfter,
+      mebibytesPeak: peakMemoryOf(pid),
+      mebibytesAfter: memoryOf(pid),
       loadPauseMilliseconds: pauses.max / 1e6
     }
   } finally {
@@ -179,13 +197,12 @@ const measure = async (overload: Overload, seconds: number, progress: Progress):
 }
 
 const rows: ReadonlyArray<readonly [title: string, show: (found: Found) => string]> = [
-  ["closed loop before, events/s", ({ closedPerSecond: [before] }) => number(before)],
-  ["closed loop after, events/s", ({ closedPerSecond: [, after] }) => number(after)],
-  ["offered, events/s", ({ offeredPerSecond }) => number(offeredPerSecond)],
-  ["offered to the better one", ({ offeredToBest }) => number(offeredToBest, 2)],
+  ["in closed loops, the better one, events/s", ({ bestPerSecond }) => spread(bestPerSecond)],
+  ["offered, events/s", ({ offeredPerSecond }) => spread(offeredPerSecond)],
+  ["offered to the closed loop", ({ offeredToBest }) => spread(offeredToBest, 2)],
   ["of it sent", ({ sentShare }) => percent(sentShare)],
-  ["committed, events/s", ({ committedPerSecond }) => number(committedPerSecond)],
-  ["committed to the better one", ({ committedToBest }) => number(committedToBest, 2)],
+  ["committed, events/s", ({ committedPerSecond }) => spread(committedPerSecond)],
+  ["committed to the closed loop", ({ committedToBest }) => spread(committedToBest, 2)],
   ["answered 503", ({ refusedShare }) => percent(refusedShare)],
   ["503 without Retry-After", ({ withoutRetryAfter }) => number(withoutRetryAfter)],
   ["503, p99, ms", ({ refused }) => number(refused.p99, 1)],
@@ -202,7 +219,7 @@ const rows: ReadonlyArray<readonly [title: string, show: (found: Found) => strin
 
 const shown = (all: ReadonlyArray<readonly [name: OverloadName, found: Found]>, seconds: number): string =>
   [
-    `overload: twice the best rate for ${number(seconds)} s`,
+    `overload: twice the best rate for ${number(seconds)} s, in ${parts} parts; the one in the middle (the outermost)`,
     table([
       ["", ...all.map(([name]) => overloads[name].title)],
       ...rows.map(([title, show]) => [title, ...all.map(([, found]) => show(found))])
