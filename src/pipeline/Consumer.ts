@@ -50,8 +50,11 @@ export class Consumer extends Context.Tag("sekali/Consumer")<
 const pause = (attempt: number): Duration.Duration =>
   Duration.millis(Math.min(50 * 2 ** Math.min(attempt, 10), 2000))
 
-/** How many keys of a commit's duplicates are named in its log line. */
+/** How many keys of dropped duplicates are named in a line of the log. */
 const keysLogged = 5
+
+/** A line of the log at most so often tells of dropped duplicates. */
+const droppedQuietNanos = 1_000_000_000n
 
 /** How often the store is asked whether a gap is due: each second, or more often where gaps may not live much longer. */
 const gapLook = (gapSeconds: number): Duration.Duration => Duration.seconds(Math.min(1, gapSeconds / 4))
@@ -94,6 +97,7 @@ const run = Effect.gen(function* () {
     for (const { receivedAt } of submissions) metrics.durableSeconds.update(secondsBetween(receivedAt, to))
   }
 
+  const dropped = droppedLog()
   let failures = 0
 
   // Appends the submissions in one transaction and settles them; tells whether the commit succeeded.
@@ -104,14 +108,15 @@ const run = Effect.gen(function* () {
       const result = yield* Effect.exit(store.append(events))
       yield* intake.settle(submissions)
       if (Exit.isSuccess(result)) {
-        measure(submissions, events.length, startedAt, yield* Clock.currentTimeNanos)
+        const committedAt = yield* Clock.currentTimeNanos
+        measure(submissions, events.length, startedAt, committedAt)
         let from = 0
         for (const { events, settled } of submissions) {
           settled(Exit.succeed(result.value.slice(from, from + events.length)))
           from += events.length
         }
         yield* feed.committed
-        yield* logDropped(events, result.value)
+        yield* dropped.note(events, result.value, committedAt)
         if (failures > 0)
           yield* Effect.logInfo("the store is well again").pipe(Effect.annotateLogs({ failures }))
         return true
@@ -131,7 +136,7 @@ const run = Effect.gen(function* () {
     // While the store fails: first the pause, unless there is no time left for it, then one submission, or none.
     if (failures > 0 && !(yield* intake.closed)) yield* Effect.sleep(pause(failures - 1))
     const taken = failures > 0 ? yield* intake.poll(1) : yield* intake.take(commitEventsMax)
-    if (Option.isNone(taken)) return
+    if (Option.isNone(taken)) return yield* dropped.logRest
     failures = (yield* commit(taken.value)) ? 0 : failures + 1
     // Where more waits than a commit takes, what has come meanwhile is still read, or refused, between two of them.
     yield* Effect.yieldNow()
@@ -160,26 +165,50 @@ const describe = (cause: unknown): string =>
     ? [cause.message, ...(cause.cause === undefined ? [] : [describe(cause.cause)])].join(": ")
     : String(cause)
 
-const logDropped = Effect.fnUntraced(function* (
-  events: ReadonlyArray<Event>,
-  outcomes: ReadonlyArray<Outcome>
-) {
-  const dropped = outcomes.flatMap((outcome, index) => {
-    const event = events[index]
-    return outcome.outcome === "stored" || event === undefined ? [] : [{ outcome, event }]
+const keyOf = ({ topic, eventId }: Event): string => `${topic}/${eventId}`
+
+/**
+ * Tells of what commits drop. Conflicts are each told, duplicates only where more is asked for: of the first ones a line
+ * tells at once, and then no more than one a second, of all since the last line.
+ */
+const droppedLog = () => {
+  let count = 0
+  let keys: Array<string> = []
+  let loggedAt: bigint | undefined
+
+  const log = Effect.suspend(() => {
+    const about = { dropped: count, keys }
+    count = 0
+    keys = []
+    return Effect.logInfo("duplicates dropped").pipe(Effect.annotateLogs(about))
   })
-  if (dropped.length === 0) return
-  const keys = dropped.slice(0, keysLogged).map(({ event }) => `${event.topic}/${event.eventId}`)
-  yield* Effect.logInfo("duplicates dropped").pipe(Effect.annotateLogs({ dropped: dropped.length, keys }))
+
+  const note = Effect.fnUntraced(function* (
+    events: ReadonlyArray<Event>,
+    outcomes: ReadonlyArray<Outcome>,
+    now: bigint
+  ) {
+    const dropped = events.filter((_, index) => outcomes[index]?.outcome !== "stored")
+    if (dropped.length === 0) return
+    count += dropped.length
+    if (keys.length < keysLogged) keys.push(...dropped.slice(0, keysLogged - keys.length).map(keyOf))
+    if (loggedAt === undefined || now - loggedAt >= droppedQuietNanos) {
+      loggedAt = now
+      yield* log
+    }
+    yield* logEach(events, outcomes)
+  })
+
+  return { note, logRest: Effect.suspend(() => (count === 0 ? Effect.void : log)) }
+}
+
+const logEach = Effect.fnUntraced(function* (events: ReadonlyArray<Event>, outcomes: ReadonlyArray<Outcome>) {
   const debug = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
-  for (const { outcome, event } of dropped) {
+  for (const [index, { topic, eventId, source }] of events.entries()) {
+    const outcome = outcomes[index]
+    if (outcome === undefined || outcome.outcome === "stored") continue
     if (outcome.outcome === "duplicate" && !debug) continue
-    const about = Effect.annotateLogs({
-      topic: event.topic,
-      event_id: event.eventId,
-      source: event.source,
-      first_offset: outcome.offset
-    })
+    const about = Effect.annotateLogs({ topic, event_id: eventId, source, first_offset: outcome.offset })
     yield* outcome.outcome === "conflict"
       ? Effect.logWarning("conflict: a known key came with other content; the first one stands").pipe(about)
       : Effect.logDebug("duplicate").pipe(about)

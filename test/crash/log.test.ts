@@ -45,7 +45,8 @@ it("is lines of JSON: where it serves, what was dropped, every conflict, and tha
   expect(conflicts.map(({ logLevel, annotations }) => ({ logLevel, ...annotations }))).toMatchObject(
     conflicting.map(({ topic, event_id }) => ({ logLevel: "WARN", topic, event_id, source: "somebody else" }))
   )
-  expect(lines.slice(-2).map(({ message }) => message)).toEqual(["draining", "stopped"])
+  const last = lines.slice(-3).map(({ message }) => message)
+  expect(last).toEqual(["draining", "duplicates dropped", "stopped"])
 })
 
 it("names each duplicate where more is asked for", async () => {

@@ -509,30 +509,54 @@ describe("the log", () => {
     return { lines, through }
   }
 
+  it.scoped("tells of dropped duplicates how many and the first keys, and of each conflict", () => {
+    const { lines, through } = logged(LogLevel.Info)
+    return Effect.gen(function* () {
+      const { intake } = yield* startPipeline()
+      yield* publish(intake, makeEvents(8))
+      expect(lines).toEqual([])
+      yield* publish(intake, [...makeEvents(8), makeEvent({ eventId: "e0", source: "b" })])
+      expect(lines.map(({ level, message }) => `${level} ${message}`)).toEqual([
+        "INFO duplicates dropped",
+        "WARN conflict: a known key came with other content; the first one stands"
+      ])
+      expect(lines[0]?.annotations).toMatchObject({
+        fiber: "consumer",
+        dropped: 9,
+        keys: ["e0", "e1", "e2", "e3", "e4"].map((id) => `system.metrics.cpu/${id}`)
+      })
+      expect(lines[1]?.annotations).toMatchObject({
+        topic: "system.metrics.cpu",
+        event_id: "e0",
+        source: "b",
+        first_offset: 1
+      })
+    }).pipe(through)
+  })
+
   it.scoped(
-    "tells of each commit that dropped duplicates how many and the first keys, and of each conflict",
+    "tells of duplicates at once, then once a second of all since, and at the end of the rest",
     () => {
       const { lines, through } = logged(LogLevel.Info)
+      const counts = () => lines.map(({ annotations }) => annotations["dropped"])
       return Effect.gen(function* () {
-        const { intake } = yield* startPipeline()
+        const { intake, consumer } = yield* startPipeline()
         yield* publish(intake, makeEvents(8))
-        expect(lines).toEqual([])
-        yield* publish(intake, [...makeEvents(8), makeEvent({ eventId: "e0", source: "b" })])
-        expect(lines.map(({ level, message }) => `${level} ${message}`)).toEqual([
-          "INFO duplicates dropped",
-          "WARN conflict: a known key came with other content; the first one stands"
-        ])
-        expect(lines[0]?.annotations).toMatchObject({
-          fiber: "consumer",
-          dropped: 9,
-          keys: ["e0", "e1", "e2", "e3", "e4"].map((id) => `system.metrics.cpu/${id}`)
-        })
-        expect(lines[1]?.annotations).toMatchObject({
-          topic: "system.metrics.cpu",
-          event_id: "e0",
-          source: "b",
-          first_offset: 1
-        })
+        yield* publish(intake, makeEvents(2))
+        yield* publish(intake, makeEvents(3))
+        yield* TestClock.adjust("999 millis")
+        yield* publish(intake, makeEvents(4))
+        expect(counts()).toEqual([2])
+        yield* TestClock.adjust("1 millis")
+        yield* publish(intake, makeEvents(8))
+        expect(counts()).toEqual([2, 15])
+        expect(lines[1]?.annotations["keys"]).toEqual(
+          ["e0", "e1", "e2", "e0", "e1"].map((id) => `system.metrics.cpu/${id}`)
+        )
+        yield* publish(intake, makeEvents(1))
+        yield* intake.close
+        yield* consumer.ended
+        expect(counts()).toEqual([2, 15, 1])
       }).pipe(through)
     }
   )
