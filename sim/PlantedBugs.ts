@@ -36,7 +36,7 @@ const checkpointAtOpen = `  yield* sql\`PRAGMA temp_store = MEMORY\`
   yield* checkpoint(sql)
 `
 const readAlone = "Effect.flatMap(current, (sql) => body(sql)).pipe(Effect.catchAllCause(failure), alone)"
-const appendToStore = "Effect.exit(store.append(events))"
+const append = "Effect.exit(append(submissions))"
 const storeAppend = "write((sql) => appendRemembering(sql, events, now, steadyNow))"
 const settleEvents = "          events -= submission.events.length\n"
 const known = "firsts.get(place) ?? firstInBatch(index, placed, each, lastOffset, processedAt)"
@@ -242,7 +242,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     mistake: "the error ends the loop, and nobody watches it",
     guarantee: "G7",
     changes: [
-      change(consumer, appendToStore, "Effect.map(store.append(events), Exit.succeed)"),
+      change(consumer, append, "Effect.map(append(submissions), Exit.succeed)"),
       change(
         consumer,
         "return { ended: Fiber.join(fiber) }",
@@ -269,7 +269,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     mistake: "the connection is rebuilt after a failure, and the batch is tried once more",
     guarantee: "G4",
     changes: [
-      change(consumer, appendToStore, "Effect.exit(Effect.retry(store.append(events), { times: 2 }))"),
+      change(consumer, append, "Effect.exit(Effect.retry(append(submissions), { times: 2 }))"),
       change(connection, "if (Exit.isFailure(outside)) yield* disconnect", "yield* disconnect")
     ]
   },
@@ -372,7 +372,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
   {
     name: "marks of a body that the next body overwrites",
     mistake: "where the parts of events stand is kept in the place that all bodies are marked in",
-    guarantee: "integrity",
+    guarantee: "G7",
     changes: [change(plainBody, "gathered.slice(0, ", "gathered.subarray(0, ")],
     showsInCalm: true
   },
@@ -420,8 +420,8 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
     changes: [
       change(
         consumer,
-        appendToStore,
-        `Effect.exit(Effect.zipWith(store.append(events.slice(0, 3)), store.append(events.slice(3)), (a, b) => [...a, ...b]))`
+        "store.append(events)",
+        "Effect.zipWith(store.append(events.slice(0, 3)), store.append(events.slice(3)), (a, b) => [...a, ...b])"
       )
     ]
   },
@@ -618,8 +618,8 @@ ${settleKeys}  return { outcomes, declared, duplicateAges }`,
       change(consumer, "        yield* feed.committed\n", ""),
       change(
         consumer,
-        `const result = yield* ${appendToStore}`,
-        `yield* feed.committed\n      const result = yield* ${appendToStore}`
+        `const result = yield* ${append}`,
+        `yield* feed.committed\n      const result = yield* ${append}`
       )
     ],
     showsInCalm: true

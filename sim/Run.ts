@@ -232,6 +232,7 @@ class Run {
     const { aggregators, world } = this
     const bad = {
       "service: bug": "a call failed on a bug",
+      "service: commit failed unexpectedly": "a commit failed for no fault of the disk",
       "service: stop cut short while ready": "a stop did not end",
       "mirror: failed": "a mirror gave up",
       "subscriber: failed": "a subscriber gave up"

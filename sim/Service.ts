@@ -29,6 +29,7 @@ export const databaseFile = "sekali.db"
 /** What the service logs that tells of a branch worth counting, and the name it is counted under. */
 const branches: ReadonlyArray<readonly [prefix: string, name: string]> = [
   ["commits fail", "service: commit failed"],
+  ["commits fail: the store reported an unexpected error", "service: commit failed unexpectedly"],
   ["the store is well again", "service: store well again"],
   ["the connection to the database was rebuilt", "service: connection rebuilt"],
   ["conflict", "service: conflict"],

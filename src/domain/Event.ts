@@ -27,7 +27,7 @@ export interface Event extends EventKey {
   readonly origin: string | null
 }
 
-/** Events that were checked, as they wait for their commit: in a form that is small where there can be many. */
+/** Events that were checked, as they wait for their commit: in a form that is small where they are many. */
 export interface PackedEvents {
   readonly length: number
   /** Makes the events. */

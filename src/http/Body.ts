@@ -105,7 +105,7 @@ const readChunks = (
     ).pipe(
       Effect.matchEffect({
         onFailure: () => Deferred.fail(arrived, new MalformedBody({ detail: "The body did not arrive." })),
-        onSuccess: () => Effect.suspend(() => Deferred.succeed(arrived, concatenate(chunks, total)))
+        onSuccess: () => Effect.suspend(() => Deferred.succeed(arrived, concatenate(chunks)))
       }),
       Effect.forkDaemon
     )
@@ -113,8 +113,9 @@ const readChunks = (
     return yield* Effect.onInterrupt(Deferred.await(arrived), () => Fiber.interrupt(reader))
   })
 
-const concatenate = (chunks: ReadonlyArray<Uint8Array>, total: number): Uint8Array => {
-  const bytes = new Uint8Array(total)
+/** Puts the pieces of a body together, in memory that nothing else shares: a view would keep what lies beside it. */
+export const concatenate = (chunks: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const bytes = new Uint8Array(chunks.reduce((total, { length }) => total + length, 0))
   let at = 0
   for (const chunk of chunks) {
     bytes.set(chunk, at)

@@ -5,9 +5,8 @@
  * that `Decoding.ts` would refuse, and makes the same events of those it takes; everything else, whatever is wrong with
  * it or only rare, is left to that.
  *
- * The events are made when they are asked for, for their commit. Until then a body is its bytes and one array of marks,
- * neither of which the garbage collector looks into. Where a full queue held events it copied several objects for each,
- * mostly twice, and took a sixth of the commits away.
+ * The events can be made later, from the text and the marks: a batch that waits for its commit is then its bytes and one
+ * array, which the garbage collector does not look into, and not some ten objects for each event.
  */
 import { Option } from "effect"
 import type { SettingsShape } from "../Config.ts"
@@ -299,7 +298,7 @@ class Reader {
     return at
   }
 
-  /** Passes over a topic in its normalised form: what is to be minded about it, or less than 0 where it is none. */
+  /** Passes over a topic: what is to be minded about it, or less than 0 where it is none. */
   private passTopic(): number {
     const { text } = this
     if (this.code() !== quote) return -1

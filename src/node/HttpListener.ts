@@ -12,7 +12,7 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Context, Effect, Layer } from "effect"
 import { Settings } from "../Config.ts"
 import { Line } from "../domain/Line.ts"
-import { smallBodyBytes } from "../http/Body.ts"
+import { concatenate, smallBodyBytes } from "../http/Body.ts"
 import { type DirectCall, type DirectPublish, ShortWay } from "../http/DirectPublish.ts"
 import type { PlainAnswer } from "../http/Problems.ts"
 import { Pace } from "./Pace.ts"
@@ -96,7 +96,7 @@ const carry = (
     const read = call.arrived()
     pace.do(() => {
       const [first] = chunks
-      const body = chunks.length === 1 && first !== undefined ? first : Buffer.concat(chunks)
+      const body = chunks.length === 1 && first !== undefined ? first : concatenate(chunks)
       read(body, (answer) => send(response, answer, unanswered))
     })
   })
@@ -192,7 +192,7 @@ const makeServer = (answering: Answering) =>
       requestTimeout: requestSecondsMax * 1000,
       connectionsCheckingInterval: Math.min(1000, headersSecondsMax * 500),
       keepAliveTimeout: keepAliveSeconds * 1000,
-      // Of a small body no part has to wait for another one to be read.
+      // As Node has it from 22 on: a small body is read without a pause of its connection.
       highWaterMark: smallBodyBytes
     })
     // A connection on which nothing moves is cut, but not before what it waits for had its time.

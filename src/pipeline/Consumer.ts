@@ -100,23 +100,29 @@ const run = Effect.gen(function* () {
   const dropped = droppedLog()
   let failures = 0
 
+  const append = (submissions: Chunk.Chunk<Submission>) =>
+    Effect.suspend(() => {
+      const events = Chunk.toReadonlyArray(submissions).flatMap(({ events }) => events.unpack())
+      return Effect.map(store.append(events), (outcomes) => ({ events, outcomes }))
+    })
+
   // Appends the submissions in one transaction and settles them; tells whether the commit succeeded.
   const commit = Effect.fnUntraced(
     function* (submissions: Chunk.Chunk<Submission>) {
-      const events = Chunk.toReadonlyArray(submissions).flatMap(({ events }) => events.unpack())
       const startedAt = yield* Clock.currentTimeNanos
-      const result = yield* Effect.exit(store.append(events))
+      const result = yield* Effect.exit(append(submissions))
       yield* intake.settle(submissions)
       if (Exit.isSuccess(result)) {
+        const { events, outcomes } = result.value
         const committedAt = yield* Clock.currentTimeNanos
         measure(submissions, events.length, startedAt, committedAt)
         let from = 0
         for (const { events, settled } of submissions) {
-          settled(Exit.succeed(result.value.slice(from, from + events.length)))
+          settled(Exit.succeed(outcomes.slice(from, from + events.length)))
           from += events.length
         }
         yield* feed.committed
-        yield* dropped.note(events, result.value, committedAt)
+        yield* dropped.note(events, outcomes, committedAt)
         if (failures > 0)
           yield* Effect.logInfo("the store is well again").pipe(Effect.annotateLogs({ failures }))
         return true

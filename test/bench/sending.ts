@@ -57,7 +57,8 @@ export interface Offer {
 
 /** What came of an offer, beside the answers. */
 export interface Offered {
-  readonly milliseconds: number
+  /** When the schedule ended, by the clock of `performance`. What was under way then was still waited for. */
+  readonly endedAt: number
   readonly due: number
   readonly leftOut: number
   /** Connections that ended before an answer. */
@@ -94,10 +95,12 @@ export const sendOpen = async (offer: Offer, next: () => Prepared, answered: Ans
     lines.delete(line)
     line.close()
     const another = await open(port)
+    if (isOver) return another.close()
     lines.add(another)
     free.push(another)
   }
 
+  let isOver = false
   let failure: unknown
   const sendWhatIsDue = (): void => {
     const now = performance.now()
@@ -123,8 +126,9 @@ export const sendOpen = async (offer: Offer, next: () => Prepared, answered: Ans
       })
     }
     if (failure !== undefined) throw failure
-    return { milliseconds: performance.now() - startedAt, due, leftOut, lost }
+    return { endedAt: endsAt, due, leftOut, lost }
   } finally {
+    isOver = true
     for (const line of lines) line.close()
   }
 }
