@@ -7,6 +7,7 @@ import { runInNewContext } from "node:vm"
 import { Either } from "effect"
 import fc from "fast-check"
 import { describe, expect, it } from "vitest"
+import { concatenate } from "../../src/http/Body.ts"
 import { decodeBody, decodeText } from "../../src/http/Decoding.ts"
 import { markPlain } from "../../src/http/PlainBody.ts"
 import { withServer } from "../support/server.ts"
@@ -211,6 +212,12 @@ describe("the events of a body that waits", () => {
       expect(waiting[index]?.unpack()).toEqual(expected)
       expect(waiting[index]?.unpack(), "made again").toEqual(expected)
     }
+  })
+
+  it("G6: are held in memory of their own, also where the body came in pieces", () => {
+    const body = concatenate([Buffer.from('{"n":'), Buffer.from("1}")])
+    expect(Buffer.from(body).toString()).toBe('{"n":1}')
+    expect(body.buffer.byteLength).toBe(7)
   })
 
   it("G6: are no objects until they are made", () => {

@@ -241,6 +241,27 @@ describe("A failed COMMIT leaves the outcome unknown", () => {
     })
   )
 
+  it.scoped("nor are events that cannot be made: who waits with them is told, and the Consumer goes on", () =>
+    Effect.gen(function* () {
+      const { intake, appends } = yield* startPipeline()
+      const broken = {
+        length: 1,
+        unpack: () => {
+          throw new Error("injected")
+        }
+      }
+      const room = yield* intake.admit(1)
+      expectUnavailable(
+        yield* Effect.exit(Effect.flatMap(room.offer(broken, 0n), (outcomes) => Deferred.await(outcomes))),
+        "unexpected"
+      )
+      const next = yield* publishing(intake, makeEvents(1))
+      yield* TestClock.adjust("1 minute")
+      expect(Exit.isSuccess(yield* Fiber.join(next))).toBe(true)
+      expect(appends.flat().map(({ eventId }) => eventId)).toEqual(["e0"])
+    })
+  )
+
   it.scoped("until a commit succeeds, submissions are committed one at a time", () =>
     Effect.gen(function* () {
       const { intake, appends, script } = yield* startPipeline()
