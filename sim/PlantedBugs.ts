@@ -284,7 +284,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         refused = offer.length
         return Either.left(new Overloaded({ bound: "events" }))`,
         `if (events + offer.length > queueEventsMax) {
-        settled({ _tag: "Success", value: offer.map(() => ({ outcome: "duplicate", offset: 1 })) } as never)
+        settled({ _tag: "Success", value: offer.unpack().map(() => ({ outcome: "duplicate", offset: 1 })) } as never)
         return Either.void`
       )
     ]
@@ -303,7 +303,7 @@ export const plantedBugs: ReadonlyArray<PlantedBug> = [
         consumer,
         `      yield* fail(rest, new StoreUnavailable({ trouble: "unexpected", cause }))`,
         `      for (const { events, settled } of rest)
-        settled(Exit.succeed(events.map(() => ({ outcome: "duplicate" as const, offset: Number(cause === null) + 1 }))))`
+        settled(Exit.succeed(events.unpack().map(() => ({ outcome: "duplicate" as const, offset: Number(cause === null) + 1 }))))`
       )
     ]
   },
