@@ -20,6 +20,13 @@ import { Pace } from "./Pace.ts"
 /** How long an idle connection is kept. */
 const keepAliveSeconds = 65
 
+/**
+ * How many connections may wait until the event loop has time to take them, as far as the system allows it
+ * (net.core.somaxconn). With Node's own 511, a crowd that comes back at once after a restart waits seconds for its
+ * connections, or loses them.
+ */
+const backlog = 4096
+
 /** How long answers that are under way at the end may take to leave. */
 const lastAnswersSeconds = 1
 
@@ -258,7 +265,7 @@ export const layer: Layer.Layer<HttpServer.HttpServer | ShortWay, ServeError, Se
     const { host, port } = yield* Settings
     const answering: Answering = { long: undefined, short: undefined }
     const server = yield* makeServer(answering)
-    const { address } = yield* NodeHttpServer.make(() => server, { host, port })
+    const { address } = yield* NodeHttpServer.make(() => server, { host, port, backlog })
     yield* Effect.addFinalizer(() => Effect.zipRight(readWhatWasSent(server), closeConnections(server)))
     const http = HttpServer.make({
       address,
