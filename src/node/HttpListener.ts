@@ -16,6 +16,7 @@ import { concatenate, smallBodyBytes } from "../http/Body.ts"
 import { type DirectCall, type DirectPublish, ShortWay } from "../http/DirectPublish.ts"
 import type { PlainAnswer } from "../http/Problems.ts"
 import { Pace } from "./Pace.ts"
+import { connectionTaken } from "./Scheduling.ts"
 
 /** How long an idle connection is kept. */
 const keepAliveSeconds = 65
@@ -216,6 +217,7 @@ const makeServer = (answering: Answering) =>
         pending.some(({ response }) => response.req.complete)
       )
     })
+    server.on("connection", connectionTaken)
     server.on("request", (request: IncomingMessage, response: ServerResponse) =>
       dispatch(answering, request, response, unanswered, pace, stalledMilliseconds)
     )
