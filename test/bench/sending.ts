@@ -105,7 +105,8 @@ export const sendOpen = async (offer: Offer, next: () => Prepared, answered: Ans
   const sendWhatIsDue = (): void => {
     const now = performance.now()
     while (dueAt <= now && dueAt < endsAt) {
-      const line = free.pop()
+      // The one that has been idle for longest: a server closes those that stay so.
+      const line = free.shift()
       if (line === undefined && whenBusy === "wait") return
       due++
       if (line === undefined) leftOut++
