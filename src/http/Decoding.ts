@@ -55,7 +55,7 @@ export const decodeBody = (
   }
   const plain = markPlain(text, type, limits)
   if (plain === undefined) return Either.map(decodeText(text, type, limits), packed)
-  // A single event takes no less room as bytes and marks.
+  // A single event takes hardly less room as bytes and marks.
   if (plain.length === 1) return Either.right(packed(plain.events(text)))
   return Either.right({ length: plain.length, unpack: () => plain.events(utf8.decode(bytes)) })
 }

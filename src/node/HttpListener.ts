@@ -105,6 +105,8 @@ const carry = (
     pace.do(() => {
       const [first] = chunks
       const body = chunks.length === 1 && first !== undefined ? first : concatenate(chunks)
+      // While it waits for its commit it is held once, in the form in which it waits.
+      chunks.length = 0
       read(body, (answer) => send(response, answer, unanswered))
     })
   })
@@ -243,9 +245,11 @@ const readWhatWasSent = (server: Server) =>
     const turn = () => {
       if (quiet++ < quietTurns) return void setImmediate(turn)
       server.off("request", heard)
+      server.off("connection", heard)
       resume(Effect.void)
     }
     server.on("request", heard)
+    server.on("connection", heard)
     turn()
   }).pipe(Effect.timeout(`${lastAnswersSeconds} seconds`), Effect.ignore)
 

@@ -4,7 +4,7 @@
  * would hold a single request, however many have arrived.
  *
  * Of connections that wait to be taken, libuv takes one a turn. While fibers make each turn last as long as a commit
- * does, a crowd of a thousand would wait half a minute. So fibers wait, for a moment, as long as connections come.
+ * does, a crowd of a thousand would wait many seconds. So fibers wait, for a moment, as long as connections come.
  */
 import { Scheduler } from "effect"
 

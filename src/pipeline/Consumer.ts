@@ -175,7 +175,8 @@ const keyOf = ({ topic, eventId }: Event): string => `${topic}/${eventId}`
 
 /**
  * Tells of what commits drop. Conflicts are each told, duplicates only where more is asked for: of the first ones a line
- * tells at once, and then no more than one a second, of all since the last line.
+ * tells at once, and then no more than one a second, of all since the last line. What is left is told with the next ones,
+ * or at the end.
  */
 const droppedLog = () => {
   let count = 0

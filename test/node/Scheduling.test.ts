@@ -32,3 +32,23 @@ it("lets a crowd in before fibers that are always busy have run as many times (G
   for (const client of clients) client.destroy()
   server.close()
 })
+
+it("goes on where connections never cease", async () => {
+  let ceased = false
+  const come = () => {
+    connectionTaken()
+    if (!ceased) setImmediate(come)
+  }
+  come()
+  for (let times = 0; times < 5; times++) {
+    let runs = 0
+    await new Promise<void>((resolve) => {
+      oncePerTurn.scheduleTask(() => {
+        runs++
+        resolve()
+      }, 0)
+    })
+    expect(runs).toBe(1)
+  }
+  ceased = true
+})
