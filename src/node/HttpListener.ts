@@ -23,8 +23,8 @@ const keepAliveSeconds = 65
 
 /**
  * How many connections may wait until the event loop has time to take them, as far as the system allows it
- * (net.core.somaxconn). With Node's own 511, a crowd that comes back at once after a restart waits seconds for its
- * connections, or loses them.
+ * (net.core.somaxconn). With Node's own 511, most of a crowd that comes back at once after a restart waits until the
+ * system tries again, which takes seconds.
  */
 const backlog = 4096
 
