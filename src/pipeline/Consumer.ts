@@ -171,7 +171,11 @@ const describe = (cause: unknown): string =>
     ? [cause.message, ...(cause.cause === undefined ? [] : [describe(cause.cause)])].join(": ")
     : String(cause)
 
-const keyOf = ({ topic, eventId }: Event): string => `${topic}/${eventId}`
+/** A delivery that was not stored, and why. */
+interface Dropped {
+  readonly event: Event
+  readonly outcome: Outcome
+}
 
 /**
  * Tells of what commits drop. Conflicts are each told, duplicates only where more is asked for: of the first ones a line
@@ -195,27 +199,34 @@ const droppedLog = () => {
     outcomes: ReadonlyArray<Outcome>,
     now: bigint
   ) {
-    const dropped = events.filter((_, index) => outcomes[index]?.outcome !== "stored")
+    const dropped = events.flatMap((event, index): ReadonlyArray<Dropped> => {
+      const outcome = outcomes[index]
+      return outcome === undefined || outcome.outcome === "stored" ? [] : [{ event, outcome }]
+    })
     if (dropped.length === 0) return
     count += dropped.length
-    if (keys.length < keysLogged) keys.push(...dropped.slice(0, keysLogged - keys.length).map(keyOf))
+    for (const { event } of dropped.slice(0, keysLogged - keys.length))
+      keys.push(`${event.topic}/${event.eventId}`)
     if (loggedAt === undefined || now - loggedAt >= droppedQuietNanos) {
       loggedAt = now
       yield* log
     }
-    yield* logEach(events, outcomes)
+    yield* logEach(dropped)
   })
 
   return { note, logRest: Effect.suspend(() => (count === 0 ? Effect.void : log)) }
 }
 
-const logEach = Effect.fnUntraced(function* (events: ReadonlyArray<Event>, outcomes: ReadonlyArray<Outcome>) {
+const logEach = Effect.fnUntraced(function* (dropped: ReadonlyArray<Dropped>) {
   const debug = LogLevel.lessThanEqual(yield* FiberRef.get(FiberRef.currentMinimumLogLevel), LogLevel.Debug)
-  for (const [index, { topic, eventId, source }] of events.entries()) {
-    const outcome = outcomes[index]
-    if (outcome === undefined || outcome.outcome === "stored") continue
+  for (const { event, outcome } of dropped) {
     if (outcome.outcome === "duplicate" && !debug) continue
-    const about = Effect.annotateLogs({ topic, event_id: eventId, source, first_offset: outcome.offset })
+    const about = Effect.annotateLogs({
+      topic: event.topic,
+      event_id: event.eventId,
+      source: event.source,
+      first_offset: outcome.offset
+    })
     yield* outcome.outcome === "conflict"
       ? Effect.logWarning("conflict: a known key came with other content; the first one stands").pipe(about)
       : Effect.logDebug("duplicate").pipe(about)
